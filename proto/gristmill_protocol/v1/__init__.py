@@ -1,0 +1,1 @@
+"""Generated from provider.proto by `make proto`; do not edit."""

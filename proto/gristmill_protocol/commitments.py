@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -66,7 +67,7 @@ def chain_break(records: Sequence[SegmentRecord]) -> str | None:
             return f"segment {record.index} covers no step"
         if record.state_root == record.state_root_prev:
             return f"segment {record.index} left the state unchanged"
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         if (after.index, after.step_from, after.state_root_prev) != (
             before.index + 1,
             before.step_to,

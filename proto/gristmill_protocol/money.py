@@ -14,7 +14,7 @@ FEE_BPS = 100
 MAX_VERIFIER_BPS = 2_000
 MAX_ROYALTY_BPS = 500
 
-_USD = re.compile(r"(\d{1,12})(?:\.(\d{1,6}))?")
+_USD = re.compile(r"([0-9]{1,24})(?:\.([0-9]{1,6}))?")
 
 
 def parse_usd(text: str) -> int:

@@ -19,7 +19,7 @@ class Progress(Message):
 
     event: Literal["progress"] = "progress"
     step: int
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
 
 
 class SegmentDone(Message):

@@ -1,0 +1,54 @@
+"""Which statements pay for which verified work; renter and coordinator compute them alike.
+
+A renter signs the ladder of a quote when ordering, so that a job is paid up to its last verified step even if the
+renter goes offline: every rung of the quoted machine, and every way the job can move once to the next candidate. All
+rungs share one nonce, so that at most one of them is ever paid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gristmill_protocol.jobs import Quote, QuotedProvider, Statement, StatementLine
+from gristmill_protocol.money import earned
+
+
+@dataclass(frozen=True)
+class Work:
+    """Verified steps of one provider, checked by one verifier, at that provider's price for the whole job."""
+
+    provider: int
+    verifier: int
+    price_usd_micros: int
+    steps: int
+
+
+def statement_for(quote: Quote, work: Sequence[Work]) -> Statement | None:
+    """The statement that pays exactly this work, or None if nothing was earned.
+
+    Work of the same provider and verifier at the same price is one line, so that rounding never depends on where
+    windows were cut.
+    """
+    steps: dict[tuple[int, int, int], int] = {}
+    for part in work:
+        key = (part.provider, part.verifier, part.price_usd_micros)
+        steps[key] = steps.get(key, 0) + part.steps
+    lines = tuple(
+        StatementLine(provider=provider, verifier=verifier, recipe=quote.recipe_id, amount_usd_micros=amount)
+        for (provider, verifier, price), done in steps.items()
+        if (amount := earned(price, done, quote.plan.steps)) > 0
+    )
+    return Statement(nonce=quote.nonce, deadline_s=quote.deadline_s, lines=lines) if lines else None
+
+
+def ladder_statements(quote: Quote) -> tuple[Statement, ...]:
+    """Every statement to sign with an order: first the rungs of candidates[0], then one move to candidates[1]."""
+    total, step = quote.plan.steps, quote.plan.segment_steps
+    first, *others = quote.candidates
+    works = [[_work(first, done)] for done in (*range(step, total, step), total)]
+    works += [[_work(first, done), _work(other, total - done)] for other in others for done in range(0, total, step)]
+    statements = [statement_for(quote, [part for part in work if part.steps]) for work in works]
+    return tuple(statement for statement in statements if statement is not None)
+
+
+def _work(candidate: QuotedProvider, steps: int) -> Work:
+    return Work(candidate.provider, candidate.verifier, candidate.price_usd_micros, steps)

@@ -1,0 +1,84 @@
+"""A ladder covers every rung and one move, all under one nonce and none above the cap."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gristmill_protocol.jobs import Plan, Quote, QuotedProvider
+from gristmill_protocol.ladder import Work, ladder_statements, statement_for
+from gristmill_protocol.signing import encode_lines
+
+prices = st.integers(1, 10**9)
+
+
+def quote(steps: int, segment_steps: int, quoted: list[int]) -> Quote:
+    candidates = tuple(
+        QuotedProvider(
+            node_id=f"node_{i}",
+            provider=i + 1,
+            verifier=i + 11,
+            price_usd_micros=price,
+            device="CPU",
+            expected_seconds=1,
+        )
+        for i, price in enumerate(quoted)
+    )
+    return Quote(
+        quote_id="quote_1",
+        spec_digest="0" * 64,
+        plan=Plan(settings={}, steps=steps, segment_steps=segment_steps, flops=1, peak_bytes=1, state_bytes=1),
+        candidates=candidates,
+        price_usd_micros=quoted[0],
+        cap_usd_micros=max(quoted),
+        seconds_low=1,
+        seconds_high=2,
+        recipe_id=1,
+        verifier_bps=600,
+        royalty_bps=300,
+        nonce=7,
+        deadline_s=2_000_000_000,
+        expires_s=2_000_000_000,
+        offers_considered=2,
+        verification="",
+    )
+
+
+@given(st.integers(1, 500), st.integers(1, 60), st.lists(prices, min_size=1, max_size=2))
+def test_no_rung_exceeds_the_dearest_candidate(steps: int, segment_steps: int, quoted: list[int]) -> None:
+    offered = quote(steps, segment_steps, quoted)
+
+    statements = ladder_statements(offered)
+
+    assert {statement.nonce for statement in statements} == {7}
+    assert all(0 < statement.total_usd_micros <= offered.cap_usd_micros for statement in statements)
+    assert any(statement.total_usd_micros == quoted[0] for statement in statements)
+
+
+@given(st.integers(1, 500), st.integers(1, 60), st.lists(prices, min_size=2, max_size=2), st.data())
+def test_a_job_that_moved_once_at_a_boundary_is_covered(
+    steps: int, segment_steps: int, quoted: list[int], data: st.DataObject
+) -> None:
+    offered = quote(steps, segment_steps, quoted)
+    first, second = offered.candidates
+    done = min(steps - 1, segment_steps * data.draw(st.integers(0, steps // segment_steps)))
+    done -= done % segment_steps
+    work = [Work(first.provider, first.verifier, first.price_usd_micros, done)] if done else []
+    work.append(Work(second.provider, second.verifier, second.price_usd_micros, steps - done))
+
+    due = statement_for(offered, work)
+
+    assert due is None or due in ladder_statements(offered)
+
+
+def test_windows_of_one_provider_are_one_line() -> None:
+    offered = quote(10, 3, [100])
+    parts = [Work(1, 11, 100, 3), Work(1, 11, 100, 7)]
+
+    statement = statement_for(offered, parts)
+
+    assert statement is not None
+    assert [line.amount_usd_micros for line in statement.lines] == [100]
+    assert len(encode_lines(statement)) == 24
+
+
+def test_nothing_earned_is_no_statement() -> None:
+    assert statement_for(quote(10, 3, [100]), []) is None

@@ -1,1 +1,1 @@
-"""What every part of Gristmill agrees on: money, ids, jobs, signatures, digests, the node stream. Imports no other part."""
+"""What every part agrees on: money, ids, jobs, signatures, digests and the node stream. Imports no other part."""

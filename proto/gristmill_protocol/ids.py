@@ -15,3 +15,8 @@ def new_id(kind: str) -> str:
 def id_bytes32(any_id: str) -> bytes:
     """The id as 32 bytes for signed messages: its SHA-256."""
     return sha256(any_id.encode()).digest()
+
+
+def node_prefix(key: str) -> str:
+    """What every node id of a signing key (an address) starts with, so that no other key can pose as its nodes."""
+    return f"node_{key.removeprefix('0x').lower()}_"

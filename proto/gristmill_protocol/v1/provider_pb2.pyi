@@ -180,7 +180,7 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
-    """stable over restarts, chosen by the node"""
+    """stable over restarts, chosen by the node; starts with ids.node_prefix(key)"""
     key: _builtins.str
     """address of the node's signing key"""
     provider: _builtins.int
@@ -212,19 +212,32 @@ class Challenge(_message.Message):
     CHALLENGE_FIELD_NUMBER: _builtins.int
     CHAIN_ID_FIELD_NUMBER: _builtins.int
     REGISTRY_FIELD_NUMBER: _builtins.int
+    LEDGER_FIELD_NUMBER: _builtins.int
+    COORDINATOR_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
     challenge: _builtins.bytes
     chain_id: _builtins.int
     registry: _builtins.str
+    """domain of greetings, records and receipts"""
+    ledger: _builtins.str
+    """domain of orders and reservations"""
+    coordinator: _builtins.int
+    """the Ledger's coordinator id"""
+    operator: _builtins.str
+    """address that signs reservations"""
     def __init__(
         self,
         *,
         challenge: _builtins.bytes = ...,
         chain_id: _builtins.int = ...,
         registry: _builtins.str = ...,
+        ledger: _builtins.str = ...,
+        coordinator: _builtins.int = ...,
+        operator: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "challenge", b"challenge", "registry", b"registry"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "challenge", b"challenge", "coordinator", b"coordinator", "ledger", b"ledger", "operator", b"operator", "registry", b"registry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -444,6 +457,7 @@ class LeaseOffer(_message.Message):
     RESERVATION_SIGNATURE_FIELD_NUMBER: _builtins.int
     CAP_USD_MICROS_FIELD_NUMBER: _builtins.int
     KEEP_STATES_S_FIELD_NUMBER: _builtins.int
+    FLOPS_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     attempt_id: _builtins.str
     job_id: _builtins.str
@@ -465,6 +479,8 @@ class LeaseOffer(_message.Message):
     cap_usd_micros: _builtins.int
     keep_states_s: _builtins.int
     """keep boundary states this long after the window is committed"""
+    flops: _builtins.int
+    """of the whole job by its plan: what the price is held against the ask with"""
     def __init__(
         self,
         *,
@@ -481,10 +497,11 @@ class LeaseOffer(_message.Message):
         reservation_signature: _builtins.str = ...,
         cap_usd_micros: _builtins.int = ...,
         keep_states_s: _builtins.int = ...,
+        flops: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "cap_usd_micros", b"cap_usd_micros", "image", b"image", "job_id", b"job_id", "keep_states_s", b"keep_states_s", "lease_id", b"lease_id", "nonce", b"nonce", "price_usd_micros", b"price_usd_micros", "recipe_id", b"recipe_id", "reservation_signature", b"reservation_signature", "signed_order_json", b"signed_order_json", "spec_json", b"spec_json", "task_json", b"task_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "cap_usd_micros", b"cap_usd_micros", "flops", b"flops", "image", b"image", "job_id", b"job_id", "keep_states_s", b"keep_states_s", "lease_id", b"lease_id", "nonce", b"nonce", "price_usd_micros", b"price_usd_micros", "recipe_id", b"recipe_id", "reservation_signature", b"reservation_signature", "signed_order_json", b"signed_order_json", "spec_json", b"spec_json", "task_json", b"task_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -646,8 +663,11 @@ class Receipt(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     number: _builtins.int
+    """1 after the attempt's first segment, one more after each"""
     steps: _builtins.int
+    """since the attempt began"""
     gpu_ms: _builtins.int
+    """since the attempt began"""
     signature: _builtins.str
     def __init__(
         self,

@@ -1,0 +1,136 @@
+"""How a coordinator is set up: environment variables GRISTMILL_COORDINATOR_*, overridden by what serve() is given."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gristmill_protocol.errors import BadSettings, NotFound
+
+_SECRET_BYTES = 32
+
+
+class Deployment(BaseModel):
+    """deployment.json as the contracts' deployment writes it: which contracts, as whom, which recipe ids."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    chain_id: int
+    ledger: str
+    registry: str
+    token: str
+    coordinator_id: int
+    recipes: dict[str, int]  # recipe -> the Ledger's recipe id
+
+
+class Config(BaseSettings):
+    """Every setting of a coordinator; durations in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="GRISTMILL_COORDINATOR_", frozen=True, extra="forbid")
+
+    # Where things are
+    data_dir: Path = Path("coordinator-data")  # artifacts, the embedded database, the token secret
+    database_url: str = ""  # "": SQLite in data_dir; or postgresql+asyncpg://...
+    http_address: str = "127.0.0.1:8080"
+    grpc_address: str = "127.0.0.1:8081"
+    public_url: str = "http://127.0.0.1:8080"  # where renters reach the HTTP API; they sign in under it
+    tls_certificate: Path | None = None  # PEM files, for both ports; needed unless both listen on loopback
+    tls_key: Path | None = None
+
+    # Chain
+    rpc_url: str = "http://127.0.0.1:8545"
+    deployment: Path = Path("deployment.json")
+    operator_key: Path = Path("operator.json")  # keystore of the key that sends transactions
+    operator_password: SecretStr = SecretStr("")
+    confirmations: int = Field(default=1, ge=1)  # blocks until a payment counts as final
+    anchor_every_s: float = Field(default=5.0, ge=0)  # windows that close meanwhile share one transaction
+    resend_tx_s: float = Field(default=180.0, gt=0)  # a transaction in no block by then is sent again
+
+    # Nodes
+    heartbeat_s: int = Field(default=3, ge=1)
+    missed_heartbeats: int = Field(default=3, ge=1)  # silence after which a node counts as lost
+    lease_reply_s: int = Field(default=20, ge=1)
+    stop_grace_s: int = Field(default=60, ge=1)  # a stopped attempt that says nothing by then counts as lost
+    retry_node_s: float = Field(default=60.0, ge=0)  # a node that declined or lost a job is not asked again before
+    candidate_wait_s: float = Field(default=30.0, ge=0)  # wait for a quoted machine before asking the renter for another
+    max_failures: int = Field(default=5, ge=1)  # failed attempts after which a job fails
+    images: dict[str, str] = {}  # recipe -> digest-pinned image; none: the process backend's
+    keep_states_s: int = Field(default=86_400, ge=0)
+
+    # Checking
+    known_after_windows: int = Field(default=10, ge=0)  # clean audited windows after which fewer samples are drawn
+    samples_new: int = Field(default=3, ge=1)
+    samples_known: int = Field(default=1, ge=1)
+    audit_timeout_s: float = Field(default=900.0, gt=0)
+    state_wait_s: float = Field(default=300.0, gt=0)
+
+    # Renters
+    quote_valid_s: int = Field(default=600, ge=1)
+    statement_valid_s: int = Field(default=6 * 86_400, ge=3600)  # < the Registry's unbonding time
+    signature_grace_s: int = Field(default=86_400, ge=0)  # then the best statement held is settled
+
+    # The machine itself
+    poll_s: float = Field(default=1.0, gt=0, le=1)
+    batch: int = Field(default=200, ge=1)
+    claim_s: float = Field(default=30.0, gt=0)  # a stage that died frees its rows after this
+    max_artifact_bytes: int = Field(default=8 * 1024**3, gt=0)
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'coordinator.db'}"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.data_dir / "artifacts"
+
+    def read_deployment(self) -> Deployment:
+        """The contracts to work with.
+
+        Raises:
+            NotFound: no such file.
+            BadSettings: not a deployment.
+        """
+        try:
+            return Deployment.model_validate_json(self.deployment.read_text())
+        except FileNotFoundError as err:
+            raise NotFound(
+                f"There is no deployment at {self.deployment}.",
+                todo="Deploy the contracts, or name the file with GRISTMILL_COORDINATOR_DEPLOYMENT.",
+            ) from err
+        except ValidationError as err:
+            raise BadSettings(f"{self.deployment} does not describe a deployment: {err}.") from err
+
+    def token_secret(self) -> bytes:
+        """What signs bearer tokens: made at the first start, kept in data_dir for its owner's eyes only."""
+        path = self.data_dir / "token-secret"
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(_SECRET_BYTES))
+        except FileExistsError:
+            pass
+        return path.read_bytes()
+
+
+def load_config(file: Path | None = None, **flags: object) -> Config:
+    """Settings from flags, then a JSON file, then the environment, then the defaults; flags that are None don't count.
+
+    Raises:
+        NotFound: no such file.
+        BadSettings: naming each setting that is wrong.
+    """
+    values: dict[str, object] = {}
+    try:
+        if file is not None:
+            values = json.loads(file.read_text())
+        return Config(**{**values, **{name: value for name, value in flags.items() if value is not None}})  # type: ignore[arg-type]
+    except FileNotFoundError as err:
+        raise NotFound(f"There is no configuration at {file}.", todo="Name the right file with --config.") from err
+    except json.JSONDecodeError as err:
+        raise BadSettings(f"{file} is no JSON: {err}.", todo="Correct the file.") from err
+    except ValidationError as err:
+        wrong = "; ".join(f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in err.errors())
+        raise BadSettings(f"The configuration is not right: {wrong}.", todo="See docs/operators.md.") from err

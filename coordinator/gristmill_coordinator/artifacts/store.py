@@ -71,6 +71,17 @@ class ArtifactStore:
         """
         return self.path(sha256_hex).read_bytes()
 
+    def require_size(self, size_bytes: int) -> None:
+        """Raises:
+        TooLarge: more than max_bytes.
+        """
+        if size_bytes > self.max_bytes:
+            raise TooLarge(
+                f"The file is larger than {self.max_bytes:,} bytes, the most this coordinator takes.",
+                effect="It was not stored.",
+                todo="Send less data, or ask the operator for a higher limit.",
+            )
+
     def delete(self, sha256_hex: str) -> None:
         """Forget an artifact; one that is not here is forgotten already."""
         self._path(sha256_hex).unlink(missing_ok=True)
@@ -112,12 +123,7 @@ class ArtifactStore:
         received = 0
         async for chunk in chunks:
             received += len(chunk)
-            if received > self.max_bytes:
-                raise TooLarge(
-                    f"The file is larger than {self.max_bytes:,} bytes, the most this coordinator takes.",
-                    effect="It was not stored.",
-                    todo="Send less data, or ask the operator for a higher limit.",
-                )
+            self.require_size(received)
             waiting += chunk
             if len(waiting) >= _FLUSH_BYTES:
                 await asyncio.to_thread(incoming.write, bytes(waiting))

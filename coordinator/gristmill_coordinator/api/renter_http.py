@@ -1,0 +1,155 @@
+"""The HTTP API for renters: authenticate, call the stage, nothing else."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Query, Request
+
+from gristmill_coordinator import views
+from gristmill_coordinator.api import artifacts_http
+from gristmill_coordinator.api.auth import RenterSignIn
+from gristmill_coordinator.api.callers import Co, Renter
+from gristmill_coordinator.api.errors import BodyLimit, add_error_handlers
+from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.stages import intake, settlement
+from gristmill_protocol.api import (
+    AccountView,
+    Challenge,
+    ChallengeRequest,
+    EventsView,
+    InfoView,
+    OfferView,
+    RecipeView,
+    Session,
+    SessionRequest,
+)
+from gristmill_protocol.jobs import JobSpec, JobSubmission, JobView, Quote, SignedStatement
+from gristmill_trainer import catalog
+
+# An order carries its whole ladder: about 450 bytes a rung, two rungs a segment.
+_MAX_BODY_BYTES = 16 * 1024 * 1024
+_MAX_WAIT_S = 30.0
+
+router = APIRouter()
+
+
+def make_app(co: Coordinator) -> FastAPI:
+    """The ASGI application that serves a coordinator's renters, and its nodes' artifacts."""
+    app = FastAPI(title="Gristmill coordinator", version=version("gristmill"), docs_url=None, redoc_url=None)
+    app.state.coordinator = co
+    app.state.sign_in = RenterSignIn(
+        secret=co.secret, public_url=co.config.public_url, chain_id=co.chain.info.chain_id, clock=co.clock
+    )
+    app.include_router(router)
+    app.include_router(artifacts_http.router)
+    app.add_middleware(BodyLimit, max_bytes=_MAX_BODY_BYTES, streaming=artifacts_http.PREFIX)
+    add_error_handlers(app)
+    return app
+
+
+# For anybody
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/v1/info")
+async def info(co: Co) -> InfoView:
+    chain = co.chain.info
+    return InfoView(
+        version=version("gristmill"),
+        url=co.config.public_url,
+        chain_id=chain.chain_id,
+        ledger=chain.ledger,
+        registry=chain.registry,
+        token=chain.token,
+        coordinator=chain.coordinator_id,
+        recipes=co.recipe_ids,
+        max_artifact_bytes=co.artifacts.max_bytes,
+    )
+
+
+@router.get("/v1/recipes")
+async def recipes(co: Co) -> list[RecipeView]:
+    return [
+        RecipeView(
+            recipe=recipe.info.id,
+            title=recipe.info.titles["en"],
+            summary=recipe.info.summary,
+            settings_schema=recipe.Settings.model_json_schema(),
+        )
+        for recipe in catalog.recipes()
+        if recipe.info.id in co.recipe_ids
+    ]
+
+
+@router.get("/v1/market")
+async def market(co: Co) -> list[OfferView]:
+    return await views.market(co)
+
+
+@router.post("/v1/auth/challenge")
+async def challenge(wanted: ChallengeRequest, request: Request) -> Challenge:
+    return Challenge(message=_sign_in(request).challenge(wanted.address))
+
+
+@router.post("/v1/auth/session")
+async def session(signed: SessionRequest, request: Request) -> Session:
+    token, expires_s = _sign_in(request).session(signed.message, signed.signature)
+    return Session(token=token, expires_s=expires_s)
+
+
+# For renters
+
+
+@router.get("/v1/account")
+async def account(co: Co, renter: Renter) -> AccountView:
+    return await views.account(co, renter)
+
+
+@router.post("/v1/quotes")
+async def quote(spec: JobSpec, co: Co, renter: Renter) -> Quote:
+    return await intake.quote(co, renter, spec)
+
+
+@router.post("/v1/jobs")
+async def submit(submission: JobSubmission, co: Co, renter: Renter) -> JobView:
+    return await intake.submit(co, renter, submission)
+
+
+@router.get("/v1/jobs")
+async def jobs(co: Co, renter: Renter) -> list[JobView]:
+    return await views.jobs(co, renter)
+
+
+@router.get("/v1/jobs/{job_id}")
+async def job(job_id: str, co: Co, renter: Renter) -> JobView:
+    return await views.job(co, renter, job_id)
+
+
+@router.get("/v1/jobs/{job_id}/events")
+async def events(
+    job_id: str,
+    co: Co,
+    renter: Renter,
+    after: Annotated[int, Query(ge=0)] = 0,
+    wait_s: Annotated[float, Query(ge=0, le=_MAX_WAIT_S, allow_inf_nan=False)] = 0,
+) -> EventsView:
+    return EventsView(events=tuple(await views.events(co, renter, job_id, after, wait_s)))
+
+
+@router.post("/v1/jobs/{job_id}/stop")
+async def stop(job_id: str, co: Co, renter: Renter) -> JobView:
+    return await intake.stop(co, renter, job_id)
+
+
+@router.post("/v1/jobs/{job_id}/statements")
+async def add_statement(job_id: str, signed: SignedStatement, co: Co, renter: Renter) -> JobView:
+    return await settlement.add_statement(co, renter, job_id, signed)
+
+
+def _sign_in(request: Request) -> RenterSignIn:
+    sign_in: RenterSignIn = request.app.state.sign_in
+    return sign_in

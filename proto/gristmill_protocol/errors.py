@@ -9,6 +9,7 @@ GristmillError
 ├── Conflict              right input, wrong moment
 │   └── QuoteExpired · NoOfferFits · NotFinished
 ├── JobFailed             the job ended without a result
+├── RefusedToSign         the other side asked for more than was agreed
 └── Unavailable           a part cannot be reached or lacks what it needs
     └── PortInUse · NoSpace · ChainUnavailable · MissingPart
 """
@@ -55,7 +56,9 @@ class GristmillError(Exception):
     def from_problem(problem: Problem) -> "GristmillError":
         """The exception a Problem was made from; a code this version does not know gives the base class."""
         cls = _by_code(GristmillError).get(problem.code, GristmillError)
-        return cls(problem.what, effect=problem.effect, todo=problem.todo, **problem.details)
+        error = cls(problem.what, effect=problem.effect, todo=problem.todo)
+        error.details = problem.details  # not as keywords: a detail may be called "what"
+        return error
 
 
 def _by_code(root: type[GristmillError]) -> dict[str, type[GristmillError]]:
@@ -143,6 +146,11 @@ class NotFinished(Conflict):
 class JobFailed(GristmillError):
     code = "job_failed"
     exit_code = 6
+
+
+class RefusedToSign(GristmillError):
+    code = "refused_to_sign"
+    exit_code = 8
 
 
 class Unavailable(GristmillError):

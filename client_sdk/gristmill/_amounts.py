@@ -1,0 +1,42 @@
+"""Amounts and times as people write and read them."""
+
+from decimal import Decimal
+
+from gristmill_protocol.errors import BadRequest
+from gristmill_protocol.money import format_usd, parse_usd
+
+
+def budget_usd_micros(budget: str | float | Decimal) -> int:
+    """Micro-USD of "0.50", 0.5, 1 or Decimal("0.5"); a float counts as the digits Python prints for it.
+
+    Raises:
+        BadRequest: not a positive amount with at most six decimals.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, str | int | float | Decimal):
+        raise BadRequest(f"{budget!r} is not an amount of USD.", todo='Write it like "0.50".')
+    text = budget if isinstance(budget, str) else format(Decimal(str(budget)), "f")
+    if "." in text and not isinstance(budget, str):
+        text = text.rstrip("0").rstrip(".")  # Decimal("0.50000000") has six decimals that matter
+    amount = parse_usd(text)
+    if amount == 0:
+        raise BadRequest("The budget is 0 USD.", effect="Nothing was ordered.", todo="Name the most the job may cost.")
+    return amount
+
+
+def usd(amount_usd_micros: int) -> str:
+    return f"{format_usd(amount_usd_micros)} USD"
+
+
+def about(seconds: int) -> str:
+    """A duration in the unit a person would use: 40 s, 6 min, 2.5 h, 3 days."""
+    if seconds < 90:
+        return f"{seconds} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f}".removesuffix(".0") + " h"
+    return f"{round(seconds / 86400)} days"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,52 @@
+"""The renter's key: signs, and never leaves this process."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
+
+from gristmill_protocol.jobs import Order, SignedOrder, SignedStatement, Statement
+from gristmill_protocol.keystore import load_key
+from gristmill_protocol.signin import SignIn
+from gristmill_protocol.signing import (
+    ORDER_TYPE,
+    STATEMENT_TYPE,
+    Domain,
+    order_message,
+    sign,
+    statement_message,
+)
+
+
+class Wallet:
+    """A hot key. What it signs has been checked before, by gristmill._checks."""
+
+    def __init__(self, account: LocalAccount) -> None:
+        self._account = account
+
+    @staticmethod
+    def open(keystore: Path, password: str) -> "Wallet":
+        """Raises:
+        NotFound: no such file.
+        WrongKey: the password does not open it.
+        """
+        return Wallet(load_key(keystore, password))
+
+    @property
+    def address(self) -> str:
+        return str(self._account.address)
+
+    def sign_in(self, message: SignIn) -> str:
+        signed = self._account.sign_message(encode_defunct(text=message.text()))
+        return "0x" + bytes(signed.signature).hex()
+
+    def sign_order(self, order: Order, ledger: Domain) -> SignedOrder:
+        return SignedOrder(order=order, signature=sign(self._account, ledger, ORDER_TYPE, order_message(order)))
+
+    def sign_statements(self, statements: Iterable[Statement], ledger: Domain) -> tuple[SignedStatement, ...]:
+        return tuple(self.sign_statement(statement, ledger) for statement in statements)
+
+    def sign_statement(self, statement: Statement, ledger: Domain) -> SignedStatement:
+        signature = sign(self._account, ledger, STATEMENT_TYPE, statement_message(statement))
+        return SignedStatement(statement=statement, signature=signature)

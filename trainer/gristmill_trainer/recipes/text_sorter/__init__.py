@@ -1,0 +1,180 @@
+"""Text sorter: pieces of words and pairs of words, hashed into a table of learnt vectors; needs no base model."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from gristmill_protocol.errors import BadData
+from gristmill_protocol.jobs import DataStats, Plan
+from gristmill_trainer.checks import Repeats, answer_findings, left_out_findings
+from gristmill_trainer.data import DataView, Example
+from gristmill_trainer.recipe import (
+    BASE_BYTES,
+    STEP_OVERHEAD_FLOPS,
+    Finding,
+    Gpu,
+    RecipeInfo,
+    RecipeSettings,
+    Report,
+    cut,
+    learnt,
+    level,
+    parse_settings,
+)
+
+MAX_CHARS = 4_000  # of a text; what comes later is not read
+_FEATURE_BYTES = 16  # of a feature while training: its number and its weight
+_FEATURES_PER_CHAR = 3.2
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """What a quality stands for."""
+
+    buckets: int
+    width: int
+    seen: int  # texts looked at in all, copies counted
+    rounds: int  # but at least this often each
+
+
+_EFFORTS = {
+    "quick": _Effort(buckets=4_096, width=16, seen=10_000, rounds=3),
+    "balanced": _Effort(buckets=16_384, width=32, seen=40_000, rounds=6),
+    "best": _Effort(buckets=32_768, width=48, seen=80_000, rounds=12),
+}
+
+
+class Settings(RecipeSettings):
+    """What a renter may choose; what is left empty, the plan fills in."""
+
+    quality: Literal["quick", "balanced", "best"] = Field(
+        "balanced", title="How good should it get?", json_schema_extra=level("everyone")
+    )
+    rounds: int | None = Field(None, ge=1, le=10_000, title="Passes over the data", json_schema_extra=level("expert"))
+    batch: int | None = Field(None, ge=2, le=4_096, title="Texts a step", json_schema_extra=level("expert"))
+    learning_rate: float | None = Field(None, gt=0, le=1, title="Peak learning rate", json_schema_extra=level("expert"))
+    width: int | None = Field(None, ge=4, le=512, title="Numbers per piece of text", json_schema_extra=level("expert"))
+    buckets: int | None = Field(
+        None, ge=256, le=2**20, title="Pieces of text told apart", json_schema_extra=level("expert")
+    )
+
+
+class TextSorter:
+    """The planning side; see train.py for the model and its training."""
+
+    info = RecipeInfo(
+        id="text-sorter",
+        version="1.0.0",
+        titles={"en": "Sort texts", "de": "Texte sortieren"},
+        summary="Learns to sort texts, such as mails or reviews, into the kinds you have given them.",
+        task="text-classification",
+        inputs="A CSV or JSON Lines table with a column of texts and a column of answers, or one folder of .txt files "
+        "per answer.",
+        answers="For a text, its kind and how sure the model is.",
+        licence="Apache-2.0",
+        authors=("Gristmill",),
+    )
+    Settings: type[BaseModel] = Settings
+    program = "gristmill_trainer.recipes.text_sorter.train"
+
+    def check(self, data: DataView) -> Report:
+        """Read every text; count answers, copies and contradictions."""
+        seen = _Seen()
+        for example in data:
+            seen.add(example)
+        findings = [*seen.findings(), *left_out_findings(data.left_out, "they lack a text or an answer")]
+        return Report(tuple(findings), seen.stats(), data.roles or {"text": "file", "answer": "folder"})
+
+    def plan(self, settings: Mapping[str, Any], stats: DataStats, gpu: Gpu) -> Plan:
+        """Resolve the settings by the texts' number and length; the machine decides only how the job is cut."""
+        if stats.shape or len(stats.answers) < 2:
+            raise BadData(
+                "These data are no texts with two or more answers.",
+                effect="Nothing was started or charged.",
+                todo=self.info.inputs,
+            )
+        resolved = _resolve(parse_settings(Settings, settings), stats)
+        steps = max(1, resolved["rounds"] * learnt(stats) // resolved["batch"])
+        chars = min(MAX_CHARS, stats.size_bytes // max(stats.examples, 1) + 1)
+        table = resolved["buckets"] * resolved["width"]
+        params = table + (resolved["width"] + 1) * len(stats.answers)
+        flops = steps * step_flops(table, round(resolved["batch"] * chars * _FEATURES_PER_CHAR) * resolved["width"])
+        segment_steps, window_segments = cut(steps, flops, gpu)
+        features_bytes = round(stats.examples * chars * _FEATURES_PER_CHAR * _FEATURE_BYTES)
+        return Plan(
+            settings=resolved,
+            steps=steps,
+            segment_steps=segment_steps,
+            window_segments=window_segments,
+            flops=flops,
+            peak_bytes=BASE_BYTES + 20 * params + features_bytes + 2 * stats.size_bytes,
+            state_bytes=12 * params + 20_000,
+            download_bytes=stats.size_bytes,
+        )
+
+
+def step_flops(table: int, gathered: int) -> int:
+    """What a step costs: it moves memory rather than multiplies, so bytes moved are counted at 10 flops each.
+
+    Args:
+        table: numbers in the table of vectors; the optimizer touches each of them and its two moments.
+        gathered: numbers of the vectors that a batch looks up.
+    """
+    return 10 * (4 * 7 * table + 4 * 3 * gathered) + STEP_OVERHEAD_FLOPS // 2
+
+
+def _resolve(chosen: Settings, stats: DataStats) -> dict[str, Any]:
+    """Every setting with its value."""
+    effort = _EFFORTS[chosen.quality]
+    by_plan = {
+        "rounds": max(effort.rounds, -(-effort.seen // max(stats.examples, 1))),
+        "batch": 32 if stats.examples < 5_000 else 64 if stats.examples < 50_000 else 128,
+        "learning_rate": 0.01,
+        "width": effort.width,
+        "buckets": effort.buckets,
+    }
+    return by_plan | chosen.model_dump(exclude_none=True)
+
+
+class _Seen:
+    """What check() notices, text by text."""
+
+    def __init__(self) -> None:
+        self._answers: Counter[str] = Counter()
+        self._size_bytes = 0
+        self._unreadable: list[str] = []
+        self._empty: list[str] = []
+        self._repeats = Repeats()
+
+    def add(self, example: Example) -> None:
+        try:
+            text = example.content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            self._unreadable.append(example.place)
+            return
+        if not text.strip():
+            self._empty.append(example.place)
+            return
+        self._answers[example.answer] += 1
+        self._size_bytes += len(example.content)
+        self._repeats.add(example)
+
+    def stats(self) -> DataStats:
+        answers = dict(sorted(self._answers.items()))
+        return DataStats(examples=sum(answers.values()), answers=answers, size_bytes=self._size_bytes)
+
+    def findings(self) -> list[Finding]:
+        found = []
+        if self._unreadable:
+            place = self._unreadable[0]
+            count = f" (files like that: {len(self._unreadable)})" if len(self._unreadable) > 1 else ""
+            sentence = f"{place!r} is no text in UTF-8{count}."
+            found.append(Finding("error", sentence, place=place, fix="Save it as plain text in UTF-8, or take it out."))
+        found += answer_findings(self.stats().answers)
+        return found + left_out_findings(self._empty, "they are empty") + self._repeats.findings()
+
+
+recipe = TextSorter()

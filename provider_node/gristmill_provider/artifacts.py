@@ -1,0 +1,246 @@
+"""Files named by their content: the node's cache of them, and their way to and from the coordinator."""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Set
+from contextlib import contextmanager
+from hashlib import sha256 as new_sha256
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import httpx
+from pydantic import ValidationError
+
+from gristmill_protocol.errors import GristmillError, NoSpace, Problem, Unavailable, WrongHash
+from gristmill_protocol.jobs import ArtifactRef
+
+_CHUNK_BYTES = 1024**2
+
+
+class ArtifactCache:
+    """A folder of files named by their SHA-256; what is in it under its name is whole and was checked."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = root
+
+    def path(self, sha256: str) -> Path:
+        return self._root / sha256
+
+    def has(self, sha256: str) -> bool:
+        return self.path(sha256).is_file()
+
+    def size(self, sha256: str) -> int:
+        return self.path(sha256).stat().st_size
+
+    def adopt(self, source: Path, *, below: Path, sha256: str) -> None:
+        """Move a file that a training program wrote into the cache.
+
+        Args:
+            below: the folder that the program may write to; nothing outside of it is read, by whatever link.
+        Raises:
+            WrongHash: the program claims another content.
+            Unavailable: there is no such plain file below that folder.
+            NoSpace: the disk is full.
+        """
+        if not self.has(sha256):
+            with _plain_file(source, below) as file, self.incoming(sha256, fresh=True) as part:
+                while chunk := file.read(_CHUNK_BYTES):
+                    part.write(chunk)
+        source.unlink(missing_ok=True)
+
+    def incoming(self, sha256: str, *, fresh: bool = False) -> "IncomingFile":
+        """A file on its way into the cache; one that was broken off goes on where it was, unless fresh."""
+        part = self._root / f"{sha256}.part"
+        if fresh:
+            part.unlink(missing_ok=True)
+        return IncomingFile(part, self.path(sha256))
+
+    def place(self, sha256: str, target: Path) -> None:
+        """Put a file of the cache at another path, read-only; it takes no room of its own where the disk allows."""
+        source = self.path(sha256)
+        os.utime(source)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+            target.chmod(0o444)
+
+    def prune(self, *, keep: Set[str], max_bytes: int) -> None:
+        """Delete the files that were longest unused until the rest fits; never one of keep."""
+        found = sorted(((path.stat(), path) for path in self._root.iterdir()), key=lambda entry: entry[0].st_mtime)
+        total = sum(about.st_size for about, _ in found)
+        for about, path in found:
+            if total <= max_bytes:
+                return
+            if path.stem not in keep:
+                path.unlink()
+                total -= about.st_size
+
+
+class IncomingFile:
+    """Bytes under a temporary name; leaving the context in order checks them and gives them their own."""
+
+    def __init__(self, part: Path, target: Path) -> None:
+        self._part = part
+        self._target = target
+        self._digest = new_sha256()
+        self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        with _disk_space():
+            self._file = self._part.open("a+b")
+            self._file.seek(0)
+            while chunk := self._file.read(_CHUNK_BYTES):
+                self._take(chunk)
+        return self
+
+    def write(self, chunk: bytes) -> None:
+        with _disk_space():
+            self._file.write(chunk)
+        self._take(chunk)
+
+    def restart(self) -> None:
+        """Drop what is there so far."""
+        self._file.truncate(0)
+        self._digest = new_sha256()
+        self.size_bytes = 0
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        with _disk_space():
+            self._file.close()
+        if kind is not None:
+            return
+        if self._digest.hexdigest() != self._target.name:
+            self._part.unlink()
+            raise WrongHash(
+                f"A file should have the hash {self._target.name} and has {self._digest.hexdigest()}.",
+                effect="It was not used.",
+            )
+        self._part.chmod(0o444)
+        self._part.rename(self._target)
+
+    def _take(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        self.size_bytes += len(chunk)
+
+
+class ArtifactClient:
+    """The coordinator's artifact endpoints, as a node uses them.
+
+    Args:
+        token: what the coordinator gave when the stream was opened; asked for at each request, since it is renewed.
+    """
+
+    def __init__(self, cache: ArtifactCache, http: httpx.AsyncClient, token: Callable[[], str]) -> None:
+        self._cache = cache
+        self._http = http
+        self._token = token
+
+    async def fetch(self, ref: ArtifactRef) -> None:
+        """Bring a file into the cache, unless it is there.
+
+        Raises:
+            Unavailable: the coordinator cannot be reached now; a later call goes on where this one stopped.
+            WrongHash, NoSpace, NotFound: as they say.
+        """
+        if self._cache.has(ref.sha256):
+            return
+        with self._cache.incoming(ref.sha256) as part:
+            if part.size_bytes > ref.size_bytes:
+                part.restart()
+            if part.size_bytes < ref.size_bytes:
+                await self._download(ref, part)
+
+    async def upload(self, sha256: str) -> None:
+        """See that the coordinator has a file of the cache.
+
+        Raises:
+            Unavailable: the coordinator cannot be reached, or has no room now.
+            NotFound: it is not in the cache any more.
+        """
+        url = _url(sha256)
+        with _reachable():
+            head = await self._http.head(url, headers=self._headers())
+            if head.status_code == httpx.codes.OK:
+                return
+            headers = self._headers() | {"Content-Length": str(self._cache.size(sha256))}
+            answer = await self._http.put(url, headers=headers, content=_chunks(self._cache.path(sha256)))
+        if answer.is_error:
+            raise _problem(answer)
+
+    async def _download(self, ref: ArtifactRef, part: IncomingFile) -> None:
+        headers = self._headers()
+        if part.size_bytes:
+            headers["Range"] = f"bytes={part.size_bytes}-"
+        with _reachable():
+            async with self._http.stream("GET", _url(ref.sha256), headers=headers) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise _problem(answer)
+                if answer.status_code != httpx.codes.PARTIAL_CONTENT:
+                    part.restart()
+                async for chunk in answer.aiter_bytes():
+                    if part.size_bytes + len(chunk) > ref.size_bytes:
+                        part.restart()
+                        raise WrongHash(f"The file {ref.sha256} is larger than was said.", effect="It was not used.")
+                    part.write(chunk)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token()}"}
+
+
+def _url(sha256: str) -> str:
+    return f"/v1/artifacts/{sha256}"
+
+
+def _problem(answer: httpx.Response) -> GristmillError:
+    try:
+        error = GristmillError.from_problem(Problem.model_validate_json(answer.content))
+    except ValidationError:
+        error = Unavailable(f"The coordinator answered with status {answer.status_code}.")
+    if answer.is_server_error and not isinstance(error, Unavailable):
+        return Unavailable(error.what, effect=error.effect, todo=error.todo)
+    return error
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except httpx.TransportError as err:
+        raise Unavailable(f"The coordinator cannot be reached: {err or type(err).__name__}.") from err
+
+
+@contextmanager
+def _disk_space() -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoSpace("The node's disk is full.", effect="The file was not stored.") from err
+
+
+@contextmanager
+def _plain_file(source: Path, below: Path) -> Iterator[BinaryIO]:
+    """Open a file of an untrusted writer: no link out of its folder, no pipe that never ends."""
+    try:
+        if not source.resolve(strict=True).is_relative_to(below.resolve(strict=True)):
+            raise OSError(errno.EPERM, "it is outside of the folder")
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as err:
+        raise Unavailable(f"The training program names a file {source.name!r} that cannot be read: {err}.") from err
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unavailable(f"The training program names {source.name!r}, which is no plain file.")
+        yield file

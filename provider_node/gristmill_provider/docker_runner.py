@@ -1,0 +1,204 @@
+"""The training program in a container that can do next to nothing; sandbox.py says what."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import structlog
+from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+
+from gristmill_protocol.errors import MissingPart, Unavailable
+from gristmill_protocol.progress import TrainerEvent
+from gristmill_provider.config import Limits
+from gristmill_provider.runner import MAX_LINE_BYTES, Ended, Kind, Run, parse_event
+from gristmill_provider.sandbox import WORK, Engine, container
+from gristmill_provider.volume import make_room, take_back
+
+logger = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Call = Callable[..., Any]
+
+NODE_LABEL = "org.gristmill.node"
+TRAINER = ("python", "-m", "gristmill_trainer")
+
+# Older ones let an image take over the host (CVE-2025-23266).
+MIN_TOOLKIT = (1, 17, 8)
+_OLDEST_API = (1, 41)  # Docker 20.10: the first with private cgroup namespaces
+
+
+class DockerRunner:
+    """Containers of one node on one engine.
+
+    Args:
+        node_id: labels the containers, so that a later life of the node finds and removes them.
+        image: the trainer's, by digest.
+        command: the training program inside; the kind and the folder are added.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        image: str,
+        limits: Limits,
+        gpu_uuid: str | None,
+        url: str = "",
+        command: tuple[str, ...] = TRAINER,
+    ) -> None:
+        self._labels = {NODE_LABEL: node_id}
+        self._image = image
+        self._limits = limits
+        self._gpu_uuid = gpu_uuid
+        self._url = url
+        self._command = command
+        self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="docker")
+        self._docker: Any = None
+        self._engine = Engine()
+
+    async def open(self) -> None:
+        await self._blocking(self._open)
+
+    async def start(self, task_dir: Path, kind: Kind) -> Run:
+        return await self._blocking(self._start, task_dir, kind)
+
+    async def _blocking(self, call: Callable[..., T], *args: object) -> T:
+        """The one way to a blocking call: in a thread of our own pool, since following an output holds one."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+
+    def _open(self) -> None:
+        try:
+            self._docker = docker.DockerClient(self._url) if self._url else docker.from_env()
+            self._engine = _engine(self._docker)
+            for left in self._docker.containers.list(all=True, filters={"label": _label(self._labels)}):
+                logger.warning("leftover_container_removed", container=left.short_id)
+                left.remove(force=True, v=True)
+            self._find_image()
+        except DockerException as err:
+            raise _unusable(f"The Docker engine cannot be used: {err}.") from err
+        if self._gpu_uuid is not None:
+            require_toolkit()
+
+    def _find_image(self) -> None:
+        try:
+            self._docker.images.get(self._image)
+        except ImageNotFound:
+            logger.info("image_pulled", image=self._image)
+            self._docker.images.pull(self._image)
+
+    def _start(self, task_dir: Path, kind: Kind) -> Run:
+        place = () if kind == "probe" else (WORK,)
+        out = task_dir / "out"
+        make_room(out, self._limits.work_bytes)
+        try:
+            made = self._docker.containers.create(
+                **container(
+                    (*self._command, kind, *place),
+                    image=self._image,
+                    task_dir=task_dir,
+                    limits=self._limits,
+                    gpu_uuid=self._gpu_uuid,
+                    engine=self._engine,
+                    labels=self._labels,
+                )
+            )
+            output = made.attach(stdout=True, stderr=False, stream=True, logs=True)
+            made.start()
+        except DockerException as err:
+            take_back(out)
+            raise Unavailable(f"The container could not be started: {err}.") from err
+        return _DockerRun(made, _lines(output), out, self._blocking)
+
+
+class _DockerRun:
+    def __init__(self, made: Container, lines: Iterator[bytes], out: Path, blocking: Call) -> None:
+        self._container = made
+        self._lines = lines
+        self._out = out
+        self._blocking = blocking
+
+    async def events(self) -> AsyncIterator[TrainerEvent]:
+        while (line := await self._blocking(next, self._lines, None)) is not None:
+            yield parse_event(line)
+
+    async def stop(self, grace_s: float) -> None:
+        with suppress(NotFound):
+            await self._blocking(lambda: self._container.stop(timeout=max(1, round(grace_s))))
+
+    async def wait(self) -> Ended:
+        return await self._blocking(self._ended)  # type: ignore[no-any-return]
+
+    async def close(self) -> None:
+        await self._blocking(self._close)
+
+    def _ended(self) -> Ended:
+        try:
+            code = self._container.wait()["StatusCode"]
+            self._container.reload()
+            words = self._container.logs(stdout=False, stderr=True, tail=5).decode(errors="replace")
+        except DockerException as err:
+            raise Unavailable(f"The container was lost: {err}.") from err
+        return Ended(code, words, self._container.attrs["State"]["OOMKilled"])
+
+    def _close(self) -> None:
+        with suppress(NotFound):
+            self._container.remove(force=True, v=True)
+        take_back(self._out)
+
+
+def require_toolkit() -> None:
+    """Raises:
+    MissingPart: the NVIDIA container toolkit is missing or has a known hole.
+    """
+    program = shutil.which("nvidia-ctk")
+    said = ""
+    if program is not None:
+        said = subprocess.run([program, "--version"], check=False, capture_output=True, text=True, timeout=10).stdout
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
+    if found is None or tuple(map(int, found.groups())) < MIN_TOOLKIT:
+        wanted = ".".join(map(str, MIN_TOOLKIT))
+        raise MissingPart(
+            f"The NVIDIA container toolkit is {found.group() if found else 'missing'}; {wanted} or newer is needed.",
+            effect="No container gets the graphics card.",
+            todo="Install it from NVIDIA's packages.",
+        )
+
+
+def _engine(client: Any) -> Engine:
+    version = client.api.api_version
+    if tuple(map(int, version.split("."))) < _OLDEST_API:
+        raise _unusable(f"The Docker engine is too old: its API is {version}, 1.41 (Docker 20.10) is needed.")
+    return Engine(cdi=bool(client.info().get("CDISpecDirs")))
+
+
+def _label(labels: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in labels.items()]
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines in a stream of chunks; one without end is cut, which makes it no event."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+        if len(rest) > MAX_LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+def _unusable(what: str) -> MissingPart:
+    return MissingPart(
+        what,
+        effect="Nothing can be run on this machine.",
+        todo="Start or update Docker, and let this account use it; docs/providers.md says how.",
+    )

@@ -1,0 +1,153 @@
+"""What a node must not forget: messages that the coordinator has not stored yet, work at hand, states it has to keep.
+
+Calls are synchronous: a row is a few hundred bytes and is on the disk when the call returns.
+"""
+
+import fcntl
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from gristmill_protocol.errors import Conflict
+from gristmill_protocol.v1 import provider_pb2 as pb
+
+WorkKind = Literal["attempt", "audit"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, also when all rows are gone
+    message BLOB NOT NULL,
+    uploads TEXT NOT NULL                   -- JSON list of the artifacts that have to be there first
+);
+CREATE TABLE IF NOT EXISTS work (
+    work_id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    keep_s INTEGER NOT NULL,
+    ended_s REAL                            -- unix time; NULL: at hand
+);
+CREATE TABLE IF NOT EXISTS states (
+    work_id TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    PRIMARY KEY (work_id, sha256)
+);
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A message that has to reach the coordinator, and the artifacts it speaks of."""
+
+    message: pb.NodeMessage  # its seq is set
+    uploads: tuple[str, ...]
+
+
+class Journal:
+    """One file; one node at a time holds it.
+
+    Raises:
+        Conflict: another node holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = path.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            self._lock.close()
+            raise Conflict(
+                f"Another node is running from {path.parent}.",
+                effect="This one was not started.",
+                todo="Stop the other, or give this one a state_dir of its own.",
+            ) from err
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")  # a signed record outlives a power cut
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(
+        self, message: pb.NodeMessage, uploads: Sequence[str] = (), *, ends: str = "", now_s: float = 0
+    ) -> pb.NodeMessage:
+        """Store a message and return it with its seq.
+
+        Args:
+            uploads: content hashes of the artifacts that have to be there before it.
+            ends: the work that is over with this message, at now_s; both are stored or neither.
+        """
+        with self._db:
+            self._db.execute("BEGIN")
+            seq = self._db.execute("INSERT INTO outbox (message, uploads) VALUES (x'', '')").lastrowid
+            numbered = pb.NodeMessage()
+            numbered.CopyFrom(message)
+            numbered.seq = seq or 0
+            self._db.execute(
+                "UPDATE outbox SET message = ?, uploads = ? WHERE seq = ?",
+                (numbered.SerializeToString(), json.dumps(list(uploads)), seq),
+            )
+            self._db.execute("UPDATE work SET ended_s = ? WHERE work_id = ?", (now_s, ends))
+        return numbered
+
+    def after(self, seq: int) -> Entry | None:
+        """The first message behind seq that is not acknowledged."""
+        row = self._db.execute(
+            "SELECT message, uploads FROM outbox WHERE seq > ? ORDER BY seq LIMIT 1", (seq,)
+        ).fetchone()
+        if row is None:
+            return None
+        return Entry(pb.NodeMessage.FromString(row[0]), tuple(json.loads(row[1])))
+
+    def acknowledge(self, seq: int) -> None:
+        """Forget the messages up to seq: the coordinator has stored them."""
+        self._db.execute("DELETE FROM outbox WHERE seq <= ?", (seq,))
+
+    def begin(self, work_id: str, kind: WorkKind, *, keep_s: int = 0) -> None:
+        """Note that work is at hand; its states are kept for keep_s after its end, if nobody releases them."""
+        self._db.execute("INSERT OR REPLACE INTO work VALUES (?, ?, ?, NULL)", (work_id, kind, keep_s))
+
+    def interrupted(self) -> list[tuple[str, WorkKind]]:
+        """The work that is at hand; right after a start, what an earlier life of the node left."""
+        return list(self._db.execute("SELECT work_id, kind FROM work WHERE ended_s IS NULL"))
+
+    def knows(self, work_id: str) -> bool:
+        return self._db.execute("SELECT 1 FROM work WHERE work_id = ?", (work_id,)).fetchone() is not None
+
+    def keep(self, work_id: str, sha256: str) -> None:
+        """Note that a boundary state of an attempt must stay."""
+        self._db.execute("INSERT OR IGNORE INTO states VALUES (?, ?)", (work_id, sha256))
+
+    def keeps(self, work_id: str, sha256: str) -> bool:
+        found = self._db.execute("SELECT 1 FROM states WHERE work_id = ? AND sha256 = ?", (work_id, sha256))
+        return found.fetchone() is not None
+
+    def release(self, work_id: str) -> None:
+        """Let an ended attempt's states go; one at hand keeps them."""
+        with self._db:
+            self._db.execute("BEGIN")
+            ended = self._db.execute("DELETE FROM work WHERE work_id = ? AND ended_s IS NOT NULL", (work_id,))
+            if ended.rowcount:
+                self._db.execute("DELETE FROM states WHERE work_id = ?", (work_id,))
+
+    def release_expired(self, now_s: float) -> None:
+        """Release what nobody released in time."""
+        old = self._db.execute("SELECT work_id FROM work WHERE ended_s + keep_s <= ?", (now_s,)).fetchall()
+        for (work_id,) in old:
+            self.release(work_id)
+
+    def needed(self) -> frozenset[str]:
+        """Content hashes that must not be deleted: kept states, and what undelivered messages speak of."""
+        states = {sha256 for (sha256,) in self._db.execute("SELECT sha256 FROM states")}
+        uploads = self._db.execute("SELECT uploads FROM outbox")
+        return frozenset(states.union(*(json.loads(listed) for (listed,) in uploads)))

@@ -1,0 +1,46 @@
+"""Room of a fixed size for what an attempt writes: a file with its own ext4 in it, mounted over the folder.
+
+It needs root. Without, the folder is a plain one, and an attempt could fill the disk; the log says so.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import structlog
+
+from gristmill_provider.sandbox import USER_ID
+
+logger = structlog.get_logger(__name__)
+
+_TIMEOUT_S = 30
+
+
+def make_room(folder: Path, size_bytes: int) -> bool:
+    """Mount size_bytes of room over an existing, empty folder; False: it stays plain."""
+    image = folder.with_suffix(".ext4")
+    try:
+        if os.geteuid() != 0:
+            raise PermissionError("only root can mount")
+        with image.open("wb") as file:
+            file.truncate(size_bytes)
+        owner = f"root_owner={USER_ID}:{USER_ID}"
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-N", "20000", "-E", owner, str(image))
+        _run("mount", "-o", "loop,nosuid,nodev,noexec", str(image), str(folder))
+    except (OSError, subprocess.SubprocessError) as err:
+        logger.warning("work_folder_unlimited", folder=str(folder), reason=str(err))
+        image.unlink(missing_ok=True)
+        folder.chmod(0o777)
+        return False
+    return True
+
+
+def take_back(folder: Path) -> None:
+    """Unmount what make_room mounted and delete it; nothing happens where it mounted nothing."""
+    if folder.is_mount():
+        _run("umount", "--lazy", str(folder))
+    folder.with_suffix(".ext4").unlink(missing_ok=True)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from gristmill._calls import Call, artifact_path
 from gristmill_protocol.errors import BadSettings, ChainUnavailable, GristmillError, Problem, Unavailable
+from gristmill_protocol.jobs import ArtifactRef
 
 T = TypeVar("T")
 
@@ -85,8 +86,8 @@ class Transport:
 
         self._trying(upload, again=True)
 
-    def get_artifact(self, sha256: str, file: BinaryIO, token: str) -> None:
-        """Download into an empty file; after an interruption only the rest is asked for.
+    def get_artifact(self, ref: ArtifactRef, file: BinaryIO, token: str) -> None:
+        """Download into an empty file; after an interruption only the rest is asked for. The content is not checked.
 
         Raises:
             NotFound, Unavailable: it did not come.
@@ -94,9 +95,11 @@ class Transport:
 
         def download() -> None:
             have = file.tell()
+            if have >= ref.size_bytes > 0:
+                return
             headers = _bearer(token) | ({"Range": f"bytes={have}-"} if have else {})
-            with self._http.stream("GET", artifact_path(sha256), headers=headers) as response:
-                if response.is_error:
+            with self._http.stream("GET", artifact_path(ref.sha256), headers=headers) as response:
+                if not response.is_success:
                     response.read()
                 self._require_success(response)
                 if have and response.status_code != httpx.codes.PARTIAL_CONTENT:
@@ -104,6 +107,8 @@ class Transport:
                     file.truncate()
                 for chunk in response.iter_bytes(_CHUNK_BYTES):
                     file.write(chunk)
+                    if file.tell() > ref.size_bytes:
+                        return  # not the artifact, and no reason to fill the disk
 
         self._trying(download, again=True)
 

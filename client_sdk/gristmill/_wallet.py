@@ -6,6 +6,7 @@ from pathlib import Path
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 
+from gristmill_protocol.api import InfoView
 from gristmill_protocol.jobs import Order, SignedOrder, SignedStatement, Statement
 from gristmill_protocol.keystore import load_key
 from gristmill_protocol.signin import SignIn
@@ -17,6 +18,11 @@ from gristmill_protocol.signing import (
     sign,
     statement_message,
 )
+
+
+def ledger_domain(info: InfoView) -> Domain:
+    """What orders and statements at a coordinator are signed for."""
+    return Domain.ledger(info.chain_id, info.ledger)
 
 
 class Wallet:

@@ -1,4 +1,4 @@
-"""Amounts and times as people write and read them."""
+"""Amounts, times and texts as people write and read them."""
 
 from decimal import Decimal
 
@@ -40,3 +40,8 @@ def about(seconds: int) -> str:
 
 def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def printable(text: str) -> str:
+    """The text without control characters, so that what a stranger's machine says cannot steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)

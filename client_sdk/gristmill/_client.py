@@ -1,0 +1,250 @@
+"""The way to one coordinator, as one renter."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+
+import httpx
+
+from gristmill import _calls
+from gristmill._checks import check_quote
+from gristmill._config import load_config
+from gristmill._job import Job
+from gristmill._orders import OrderRecord, Orders
+from gristmill._plan import Parcel, Plan
+from gristmill._session import Key, SignedIn
+from gristmill._transport import Transport
+from gristmill._wording import budget_usd_micros
+from gristmill_protocol.api import AccountView, InfoView, OfferView, RecipeView
+from gristmill_protocol.errors import NotSignedIn
+from gristmill_protocol.ids import id_bytes32
+from gristmill_protocol.jobs import ArtifactRef, GpuNeeds, JobSpec, JobSubmission, JobView, Order, Statement
+from gristmill_protocol.ladder import ladder_statements
+from gristmill_trainer import catalog
+from gristmill_trainer.data import DataView
+from gristmill_trainer.recipe import Gpu
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+T = TypeVar("T")
+
+# Stands for "no limit of mine": the quote still comes with a cap, and that is what an order signs.
+_NO_BUDGET_USD_MICROS = 10**12
+
+
+class Client:
+    """A coordinator and a key.
+
+    Args:
+        url: of the coordinator; by default $GRISTMILL_URL, then ~/.config/gristmill/config.toml.
+        key: a keystore's path, or an eth_account account; by default as configured.
+        password: of the keystore; by default as configured, or asked for when it is first needed.
+        state: folder for the records of what was ordered, and for sign-ins; by default ~/.local/state/gristmill.
+        wire: what carries the requests instead of the network; for tests.
+        clock: unix seconds.
+    Raises:
+        BadSettings: no usable address.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: "str | Path | LocalAccount | None" = None,
+        *,
+        password: str | None = None,
+        state: Path | None = None,
+        wire: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        config = load_config(os.environ)
+        if key is not None and not isinstance(key, str | Path):
+            source: Path | LocalAccount = key
+        else:
+            source = config.keystore if key is None else Path(key).expanduser()
+            config = replace(config, keystore=source)
+        url = (url or config.require_url()).rstrip("/")
+        self.clock = clock
+        state = state or config.state
+        self.orders = Orders(state / "jobs")
+        self._transport = Transport(url, wire=wire)
+        self._key = Key(source, lambda: config.require_password() if password is None else password)
+        self._signed_in = SignedIn(self._transport, self._key, state / "sessions", clock)
+        self._info: InfoView | None = None
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    @property
+    def address(self) -> str:
+        """The address of the key, which is the account."""
+        return self._key.address
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def plan(
+        self,
+        recipe: str,
+        *,
+        data: str | Path,
+        quality: str = "balanced",
+        budget: str | float | Decimal | None = None,
+        name: str = "",
+        seed: int = 0,
+        gpu: GpuNeeds | None = None,
+        text_column: str | None = None,
+        answer_column: str | None = None,
+        **settings: Any,
+    ) -> Plan:
+        """Look at the data and get a firm price; nothing is uploaded, ordered or charged.
+
+        Args:
+            recipe: id of an installed recipe, such as "image-sorter".
+            data: a folder with one folder per answer, a zip of that, or a CSV or JSON Lines table.
+            budget: the most the job may cost, in USD; without one, the plan's cap is the limit.
+            text_column, answer_column: of a table, where they cannot be guessed.
+            settings: of the recipe.
+        Raises:
+            UnknownRecipe, BadSettings, BadData: with what to change.
+            BudgetBelowQuote, NoOfferFits: no machine does it for that.
+            RefusedToSign: the coordinator's quote breaks the rules.
+        """
+        budget_micros = _NO_BUDGET_USD_MICROS if budget is None else budget_usd_micros(budget)
+        view = DataView.open(data, text_column=text_column, answer_column=answer_column)
+        found = catalog.find(recipe)
+        chosen = {"quality": quality, **settings}
+        report = found.check(view)
+        report.raise_if_unusable()
+        found.plan(chosen, report.stats, Gpu())  # a wrong setting is found here, not after a round trip
+        parcel = Parcel(view)
+        spec = JobSpec(
+            recipe=recipe,
+            settings=chosen,
+            data=parcel.ref,
+            stats=report.stats,
+            seed=seed,
+            gpu=gpu or GpuNeeds(),
+            budget_usd_micros=budget_micros,
+            name=name,
+        )
+        quote = self.send(_calls.quote(spec))
+        check_quote(quote, spec, now_s=self.clock())
+        remarks = tuple(finding.sentence for finding in report.findings)
+        return Plan(spec, quote, remarks, _start=lambda plan: self._order(plan, parcel))
+
+    def train(self, recipe: str, *, data: str | Path, budget: str | float | Decimal, **options: Any) -> Job:
+        """Plan a job and order it at once; options are those of plan()."""
+        return self.plan(recipe, data=data, budget=budget, **options).start()
+
+    def job(self, job_id: str) -> Job:
+        """A job by its id.
+
+        Raises:
+            NotFound: no such job of this key.
+        """
+        return Job(self, job_id, self.send(_calls.job(job_id)))
+
+    def jobs(self) -> list[Job]:
+        """This key's jobs, newest first."""
+        return [Job(self, view.job_id, view) for view in self.job_views()]
+
+    def job_views(self) -> list[JobView]:
+        """What the coordinator says of each of this key's jobs, newest first."""
+        return self.send(_calls.jobs())
+
+    def account(self) -> AccountView:
+        """What the key's account holds and what of it is reserved."""
+        return self.send(_calls.account())
+
+    def market(self) -> list[OfferView]:
+        """What the connected machines offer, cheapest first."""
+        return self.send(_calls.market())
+
+    def recipes(self) -> list[RecipeView]:
+        """What this coordinator can train."""
+        return self.send(_calls.recipes())
+
+    def info(self) -> InfoView:
+        """Which chain, contracts and recipes the coordinator works with."""
+        if self._info is None:
+            self._info = self.send(_calls.info())
+        return self._info
+
+    def send(self, call: _calls.Call[T]) -> T:
+        """A call's result, signed in where it needs that."""
+        if not call.signed_in:
+            return self._transport.send(call, None)
+        return self._as_renter(lambda token: self._transport.send(call, token))
+
+    def fetch(self, ref: ArtifactRef, file: BinaryIO) -> None:
+        """Fill an empty file with an artifact; the caller checks its hash."""
+        self._as_renter(lambda token: self._transport.get_artifact(ref, file, token))
+
+    def add_statement(self, job_id: str, wanted: Statement, record: OrderRecord) -> JobView:
+        """Sign a statement that has been checked, and hand it in."""
+        from gristmill._wallet import ledger_domain
+
+        signed = self._key.wallet().sign_statement(wanted, ledger_domain(record.info))
+        return self.send(_calls.add_statement(job_id, signed))
+
+    def _order(self, plan: Plan, parcel: Parcel) -> Job:
+        from gristmill._wallet import ledger_domain
+
+        spec, quote, info = plan.spec, plan.quote, self.info()
+        check_quote(quote, spec, now_s=self.clock())
+        wallet, ledger = self._key.wallet(), ledger_domain(info)
+        self._upload(parcel)
+        order = Order(
+            key=wallet.address,
+            coordinator=info.coordinator,
+            spec_digest=quote.spec_digest,
+            cap_usd_micros=quote.cap_usd_micros,
+            nonce=quote.nonce,
+            deadline_s=quote.deadline_s,
+        )
+        submission = JobSubmission(
+            request_id=id_bytes32(quote.quote_id).hex(),  # starting the same plan again is the same order
+            quote_id=quote.quote_id,
+            spec=spec,
+            order=wallet.sign_order(order, ledger),
+            ladder=wallet.sign_statements(ladder_statements(quote), ledger),
+        )
+        view = self.send(_calls.submit(submission))
+        self.orders.save(view.job_id, OrderRecord(url=self.url, spec=spec, quote=quote, info=info))
+        return Job(self, view.job_id, view)
+
+    def _upload(self, parcel: Parcel) -> None:
+        sha256 = parcel.ref.sha256
+        if not self._as_renter(lambda token: self._transport.has_artifact(sha256, token)):
+            self._as_renter(lambda token: self._transport.put_artifact(sha256, parcel.path, token))
+
+    def _as_renter(self, do: Callable[[str], T]) -> T:
+        """What do gives for a good token; a token that the coordinator no longer knows is renewed once."""
+        try:
+            return do(self._signed_in.token())
+        except NotSignedIn:
+            return do(self._signed_in.renew())
+
+
+def default_client() -> Client:
+    """The client of the environment's configuration; the same one as long as that names the same."""
+    config = load_config(os.environ)
+    return _client_of(config.require_url(), config.keystore)
+
+
+@lru_cache(maxsize=8)
+def _client_of(url: str, keystore: Path) -> Client:
+    return Client(url, keystore)

@@ -1,13 +1,14 @@
 """What a coordinator consists of. Stages and borders get all they use from here; see serve.py for how it runs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gristmill_coordinator.artifacts.store import ArtifactStore
 from gristmill_coordinator.chain.port import Chain
 from gristmill_coordinator.config import Config
 from gristmill_coordinator.links import Links
 from gristmill_coordinator.market.book import OrderBook
+from gristmill_coordinator.market.pulse import Pulse
 from gristmill_coordinator.store.store import Store
 from gristmill_coordinator.wake import Wake
 from gristmill_protocol.ids import NewId
@@ -37,3 +38,4 @@ class Coordinator:
     new_id: NewId
     wake: Wake
     started_s: float
+    pulse: Pulse = field(default_factory=Pulse)

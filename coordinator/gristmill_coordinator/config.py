@@ -55,7 +55,9 @@ class Config(BaseSettings):
     lease_reply_s: int = Field(default=20, ge=1)
     stop_grace_s: int = Field(default=60, ge=1)  # a stopped attempt that says nothing by then counts as lost
     retry_node_s: float = Field(default=60.0, ge=0)  # a node that declined or lost a job is not asked again before
-    candidate_wait_s: float = Field(default=30.0, ge=0)  # wait for a quoted machine before asking the renter for another
+    candidate_wait_s: float = Field(
+        default=30.0, ge=0
+    )  # wait for a quoted machine before asking the renter for another
     max_failures: int = Field(default=5, ge=1)  # failed attempts after which a job fails
     images: dict[str, str] = {}  # recipe -> digest-pinned image; none: the process backend's
     keep_states_s: int = Field(default=86_400, ge=0)

@@ -3,21 +3,58 @@
 A renter is named by the lower-case 0x address of its hot key.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from gristmill_coordinator import wake
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain import pricing
+from gristmill_coordinator.domain.jobs import ACTIVE, JobReason
+from gristmill_coordinator.market.nodes import listening_since
+from gristmill_coordinator.store import jobs as job_rows
+from gristmill_coordinator.store import tables
+from gristmill_coordinator.store.store import Row, Tx
 from gristmill_protocol.api import AccountView, OfferView
-from gristmill_protocol.jobs import JobEvent, JobView
+from gristmill_protocol.errors import NotFound
+from gristmill_protocol.jobs import (
+    ArtifactRef,
+    AttemptState,
+    AttemptView,
+    AuditView,
+    Bill,
+    JobEvent,
+    JobState,
+    JobView,
+    Quote,
+    SignedStatement,
+    SlashView,
+    Statement,
+    WindowView,
+)
+
+_MAX_EVENTS = 500
+_MAX_JOBS = 200
+
+_ENDED = tuple(reason for reason in JobReason if reason.state.ended)
 
 
 async def job(co: Coordinator, renter: str, job_id: str) -> JobView:
     """Raises:
     NotFound: no such job of this renter.
     """
-    raise NotImplementedError
+    async with co.store.read() as tx:
+        row = await _mine(tx, renter, job_id)
+        return (await _views(co, tx, [row]))[0]
 
 
 async def jobs(co: Coordinator, renter: str) -> list[JobView]:
-    """The renter's jobs, newest first."""
-    raise NotImplementedError
+    """The renter's jobs, newest first, at most 200."""
+    query = sa.select(tables.jobs).where(tables.jobs.c.renter == renter)
+    async with co.store.read() as tx:
+        rows = await tx.rows(query.order_by(tables.jobs.c.created_s.desc(), tables.jobs.c.job_id).limit(_MAX_JOBS))
+        return await _views(co, tx, rows)
 
 
 async def events(co: Coordinator, renter: str, job_id: str, after: int, wait_s: float = 0) -> list[JobEvent]:
@@ -26,14 +63,198 @@ async def events(co: Coordinator, renter: str, job_id: str, after: int, wait_s: 
     Raises:
         NotFound: no such job of this renter.
     """
-    raise NotImplementedError
+    event = co.wake.event(job_id)
+    found = await _events(co, renter, job_id, after)
+    if not found and wait_s > 0:
+        await wake.wait(event, wait_s)
+        found = await _events(co, renter, job_id, after)
+    return found
 
 
 async def account(co: Coordinator, renter: str) -> AccountView:
     """The renter's money. Raises ChainUnavailable."""
-    raise NotImplementedError
+    state = await co.chain.account(renter)
+    async with co.store.read() as tx:
+        reserved = await reserved_usd_micros(tx, renter)
+    return AccountView(
+        key=renter,
+        balance_usd_micros=state.balance_usd_micros,
+        reserved_usd_micros=reserved,
+        available_usd_micros=max(0, state.balance_usd_micros - reserved),
+    )
+
+
+async def reserved_usd_micros(tx: Tx, renter: str) -> int:
+    """The caps of the renter's jobs that have not ended."""
+    one = tables.jobs.c
+    query = sa.select(sa.func.sum(one.cap_usd_micros)).where(one.renter == renter, one.reason.not_in(_ENDED))
+    return int(await tx.value(query) or 0)
 
 
 async def market(co: Coordinator) -> list[OfferView]:
     """What the connected machines offer, cheapest ask first."""
-    raise NotImplementedError
+    async with co.store.read() as tx:
+        co.book.load(await job_rows.loads(tx))
+    offers = [offer for offer in co.book.alive(listening_since(co)) if not offer.terms.paused]
+    offers.sort(key=lambda offer: (offer.terms.ask_usd_micros_per_gpu_hour, offer.node_id))
+    return [
+        OfferView(
+            node_id=offer.node_id,
+            provider=offer.provider,
+            provider_name=offer.name,
+            device=offer.terms.device,
+            is_cpu=offer.terms.is_cpu,
+            memory_bytes=offer.terms.memory_bytes,
+            flops_per_s=offer.terms.flops_per_s,
+            ask_usd_micros_per_gpu_hour=offer.terms.ask_usd_micros_per_gpu_hour,
+            slots=offer.terms.slots,
+            slots_free=co.book.free_slots(offer.node_id),
+            sandbox=offer.terms.sandbox,
+        )
+        for offer in offers
+    ]
+
+
+async def _mine(tx: Tx, renter: str, job_id: str) -> Row:
+    one = tables.jobs.c
+    row = await tx.row(sa.select(tables.jobs).where(one.job_id == job_id, one.renter == renter))
+    if row is None:
+        raise NotFound(f"You have no job {job_id}.", todo="List your jobs to see their ids.")
+    return row
+
+
+async def _events(co: Coordinator, renter: str, job_id: str, after: int) -> list[JobEvent]:
+    one = tables.events.c
+    query = sa.select(tables.events).where(one.job_id == job_id, one.seq > after).order_by(one.seq).limit(_MAX_EVENTS)
+    async with co.store.read() as tx:
+        await _mine(tx, renter, job_id)
+        return [
+            JobEvent(seq=row.seq, at_ms=row.at_ms, kind=row.kind, text=row.text, fields=row.fields)
+            for row in await tx.rows(query)
+        ]
+
+
+async def _views(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> list[JobView]:
+    """Views of these jobs, with one query per table whatever their number."""
+    ids = [row.job_id for row in rows]
+    attempts = await _by_job(tx, tables.attempts, ids, tables.attempts.c.number)
+    windows = await _by_job(tx, tables.windows, ids, tables.windows.c.first_index)
+    audits = await _by_job(tx, tables.audits, ids, tables.audits.c.segment)
+    slashes = await _by_job(tx, tables.slashes, ids, tables.slashes.c.window_id)
+    statements = await _by_job(tx, tables.statements, [row.job_id for row in rows if row.statement_id], None)
+    anchors = await job_rows.by_id(tx, tables.anchors, [w.anchor_id for ws in windows.values() for w in ws])
+    settlements = await job_rows.by_id(tx, tables.settlements, [row.settlement_id for row in rows])
+    return [
+        _view(
+            row,
+            attempts=attempts[row.job_id],
+            windows=[_window(w, audits[row.job_id], anchors.get(w.anchor_id)) for w in windows[row.job_id]],
+            slashes=slashes[row.job_id],
+            bill=_bill(row, statements[row.job_id], settlements.get(row.settlement_id)),
+        )
+        for row in rows
+    ]
+
+
+async def _by_job(
+    tx: Tx, table: sa.Table, ids: Sequence[str], order: sa.ColumnElement[int] | sa.ColumnElement[str] | None
+) -> dict[str, list[Row]]:
+    query = sa.select(table).where(table.c.job_id.in_(ids))
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in await tx.rows(query if order is None else query.order_by(order)):
+        found[row.job_id].append(row)
+    return found
+
+
+def _view(
+    row: Row, *, attempts: list[Row], windows: list[WindowView], slashes: list[Row], bill: Bill | None
+) -> JobView:
+    quote = Quote.model_validate(row.quote)
+    state = JobReason(row.reason).state
+    running = [attempt for attempt in attempts if attempt.state in ACTIVE]
+    finished = attempts[-1].finished if state is JobState.DONE and attempts else None
+    return JobView(
+        job_id=row.job_id,
+        name=row.spec["name"],
+        recipe=row.recipe,
+        state=state,
+        reason=row.reason_text,
+        created_ms=int(row.created_s * 1000),
+        price_usd_micros=quote.price_usd_micros,
+        cap_usd_micros=quote.cap_usd_micros,
+        steps_total=quote.plan.steps,
+        steps_done=max([row.steps_accepted, *(max(a.step_seen, a.step_to) for a in running)]),
+        steps_accepted=row.steps_accepted,
+        last_event=row.last_event,
+        attempts=tuple(_attempt(attempt) for attempt in attempts),
+        windows=tuple(windows),
+        slashes=tuple(
+            SlashView(
+                provider=slash.provider,
+                provider_name=slash.provider_name,
+                amount_usd_micros=slash.amount_usd_micros,
+                tx=slash.tx,
+                reason=slash.reason,
+            )
+            for slash in slashes
+        ),
+        outputs={} if finished is None else {name: ArtifactRef(**ref) for name, ref in finished["files"].items()},
+        final_state_root=row.state_root if state is JobState.DONE else None,
+        scorecard=None if finished is None else finished["scorecard"],
+        bill=bill,
+        signature_wanted=None if row.wanted is None else Statement.model_validate(row.wanted),
+    )
+
+
+def _attempt(row: Row) -> AttemptView:
+    return AttemptView(
+        attempt_id=row.attempt_id,
+        number=row.number,
+        state=AttemptState(row.state),
+        reason=row.reason,
+        provider=row.provider,
+        provider_name=row.provider_name,
+        device=row.device,
+        price_usd_micros=row.price_usd_micros,
+        step_from=row.step_from,
+        step_to=row.step_to,
+    )
+
+
+def _window(row: Row, audits: list[Row], anchor: Row | None) -> WindowView:
+    return WindowView(
+        window_id=row.window_id,
+        attempt_id=row.attempt_id,
+        state=row.state,
+        root=row.root,
+        anchor_tx=None if anchor is None else anchor.tx,
+        beacon=row.beacon,
+        segments=row.segments,
+        audits=tuple(
+            AuditView(
+                window_id=row.window_id,
+                segment=audit.segment,
+                verifier=audit.verifier or 0,
+                verifier_name=audit.verifier_name,
+                outcome=audit.outcome,
+                why_drawn=audit.why,
+            )
+            for audit in audits
+            if audit.window_id == row.window_id
+        ),
+        reason=row.reason,
+    )
+
+
+def _bill(row: Row, statements: list[Row], settlement: Row | None) -> Bill | None:
+    """The bill of a job that is paid for; none while it is not, and none if nothing was due."""
+    held = next((one.signed for one in statements if one.statement_id == row.statement_id), None)
+    if held is None or not JobReason(row.reason).state.ended:
+        return None
+    quote = Quote.model_validate(row.quote)
+    return pricing.bill(
+        SignedStatement.model_validate(held).statement,
+        verifier_bps=quote.verifier_bps,
+        royalty_bps=quote.royalty_bps,
+        settle_tx=None if settlement is None else settlement.tx,
+    )

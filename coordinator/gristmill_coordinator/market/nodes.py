@@ -1,17 +1,70 @@
 """Nodes as they come and go: who they are on chain, what they offer, when they were last heard."""
 
+import sqlalchemy as sa
+import structlog
+from pydantic import ValidationError
+
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.market.book import Offer, Terms
+from gristmill_coordinator.store.store import Row, Tx
+from gristmill_coordinator.store.tables import nodes
+from gristmill_protocol.errors import BadRequest, Conflict, NotAllowed
+from gristmill_protocol.money import format_usd
 from gristmill_protocol.v1 import provider_pb2 as pb
+
+logger = structlog.get_logger()
+
+_MAX_NAME = 60
 
 
 async def node_connected(co: Coordinator, hello: pb.Hello) -> None:
     """Know a node whose key has been proven by its greeting.
 
     Raises:
+        BadRequest: it does not say who it is.
         NotAllowed: the provider's on-chain node key is another, or its bond is too small.
         Conflict: the node id belongs to another provider.
+        ChainUnavailable: whose key it is cannot be looked up now.
     """
-    raise NotImplementedError
+    if not hello.node_id or len(hello.node_id) > _MAX_NAME:
+        raise BadRequest("A node needs an id of 1 to 60 characters.", todo="Correct the node's configuration.")
+    provider = await co.chain.provider(hello.provider)
+    if provider.node_key.lower() != hello.key.lower():
+        raise NotAllowed(
+            f"Provider {hello.provider} has the node key {provider.node_key}, not {hello.key}.",
+            effect="The node cannot work for this provider.",
+            todo="Register this key with the Registry, or start the node with the registered one.",
+        )
+    if not provider.active:
+        raise NotAllowed(
+            f"Provider {hello.provider} bonds {format_usd(provider.bonded_usd_micros)} USD, less than the minimum.",
+            effect="It gets no jobs.",
+            todo="Bond the minimum and connect again.",
+        )
+    now = co.clock()
+    values = {
+        "provider": hello.provider,
+        "key": hello.key,
+        "payout": provider.payout,
+        "bonded_usd_micros": provider.bonded_usd_micros,
+        "name": hello.name[:_MAX_NAME] or hello.node_id,
+        "version": hello.version[:_MAX_NAME],
+        "connected": True,
+        "heard_s": now,
+        "changed_s": now,
+    }
+    async with co.store.write() as tx:
+        known = await tx.row(sa.select(nodes.c.provider).where(nodes.c.node_id == hello.node_id).with_for_update())
+        if known is not None and known.provider != hello.provider:
+            raise Conflict(
+                f"The node id {hello.node_id!r} belongs to provider {known.provider}.",
+                todo="Give this node an id of its own.",
+            )
+        if not await tx.add(nodes, {"node_id": hello.node_id, **values}):
+            await tx.run(sa.update(nodes).where(nodes.c.node_id == hello.node_id).values(**values))
+        await _book(co, tx, hello.node_id)
+        tx.wake("matching", "dispatch", "audit")
+    logger.info("node_connected", node_id=hello.node_id, provider=hello.provider)
 
 
 async def offer_received(co: Coordinator, node_id: str, offer: pb.Offer) -> None:
@@ -20,14 +73,80 @@ async def offer_received(co: Coordinator, node_id: str, offer: pb.Offer) -> None
     Raises:
         BadRequest: the offer makes no sense.
     """
-    raise NotImplementedError
+    terms = _terms(offer)
+    async with co.store.write() as tx:
+        values = {"offer": terms.model_dump(mode="json"), "changed_s": co.clock()}
+        await tx.run(sa.update(nodes).where(nodes.c.node_id == node_id).values(**values))
+        await _book(co, tx, node_id)
+        tx.wake("matching", "audit")
 
 
 async def heartbeat(co: Coordinator, node_id: str, beat: pb.Heartbeat) -> None:
-    """Note that a node is alive and what it is doing."""
-    raise NotImplementedError
+    """Note that a node is alive and what it is doing. In memory: the watch stage writes many at once."""
+    co.pulse.beat(node_id, co.clock(), frozenset(beat.attempt_ids), frozenset(beat.audit_ids))
+    co.book.heard(node_id, co.clock())
 
 
 async def node_disconnected(co: Coordinator, node_id: str) -> None:
     """Note that a node's stream ended; its attempts go on until it has been silent for too long."""
-    raise NotImplementedError
+    co.book.heard(node_id, 0.0)
+    async with co.store.write() as tx:
+        values = {"connected": False, "changed_s": co.clock()}
+        await tx.run(sa.update(nodes).where(nodes.c.node_id == node_id).values(**values))
+    logger.info("node_disconnected", node_id=node_id)
+
+
+async def refresh(co: Coordinator, since_s: float) -> None:
+    """Put the nodes that changed since into the book: all of them at the start, other replicas' later."""
+    async with co.store.read() as tx:
+        for row in await tx.rows(sa.select(nodes).where(nodes.c.changed_s >= since_s)):
+            _put(co, row)
+
+
+def listening_since(co: Coordinator) -> float:
+    """Nodes heard at or after this unix time count as here."""
+    return co.clock() - co.config.heartbeat_s * co.config.missed_heartbeats
+
+
+async def _book(co: Coordinator, tx: Tx, node_id: str) -> None:
+    row = await tx.row(sa.select(nodes).where(nodes.c.node_id == node_id))
+    if row is not None:
+        _put(co, row)
+
+
+def _put(co: Coordinator, row: Row) -> None:
+    if row.offer is None:
+        return
+    co.book.put(
+        Offer(
+            node_id=row.node_id,
+            provider=row.provider,
+            payout=row.payout,
+            key=row.key,
+            name=row.name,
+            bonded_usd_micros=row.bonded_usd_micros,
+            terms=Terms.model_validate(row.offer),
+        )
+    )
+    co.book.heard(row.node_id, max(row.heard_s, co.pulse.heard_s(row.node_id)) if row.connected else 0.0)
+
+
+def _terms(offer: pb.Offer) -> Terms:
+    try:
+        return Terms(
+            device=offer.device,
+            is_cpu=offer.is_cpu,
+            memory_bytes=offer.memory_bytes,
+            driver=offer.driver,
+            numeric_class=offer.numeric_class.hex(),
+            flops_per_s=offer.flops_per_s,
+            ask_usd_micros_per_gpu_hour=offer.ask_usd_micros_per_gpu_hour,
+            slots=offer.slots,
+            sandbox=offer.sandbox,
+            own_renters=tuple(key.lower() for key in offer.own_renters),
+            paused=offer.paused,
+            recipes=tuple(offer.recipes),
+        )
+    except ValidationError as err:
+        wrong = "; ".join(f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in err.errors())
+        raise BadRequest(f"The offer makes no sense: {wrong}.", effect="It is not in the market.") from err

@@ -1,1 +1,1 @@
-"""A job's life, one file per stage: intake, matching, dispatch, metering, audit, settlement. Stages never call stages."""
+"""A job's life, one file per stage. Stages never call stages: each leaves a row that the next one loads."""

@@ -1,0 +1,133 @@
+"""What is committed, how much of it is sampled, and what follows from the verifiers' answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gristmill_protocol.commitments import SegmentRecord, chain_break
+from gristmill_protocol.jobs import AttemptState, WindowState
+from gristmill_protocol.progress import Replayed
+
+UNJUDGED = (WindowState.OPEN, WindowState.COMMITTED, WindowState.SAMPLED, WindowState.DISPUTED)
+
+_RANK = {
+    WindowState.OPEN: 0,
+    WindowState.COMMITTED: 1,
+    WindowState.SAMPLED: 2,
+    WindowState.DISPUTED: 3,
+    WindowState.PASSED: 4,
+    WindowState.VOID: 4,
+    WindowState.PAID: 5,
+}
+
+
+def window_advances(before: WindowState, after: WindowState) -> bool:
+    """Whether a window moves on. VOID and PAID are final; only what passed is paid."""
+    if after is WindowState.PAID:
+        return before is WindowState.PASSED
+    return before is not WindowState.VOID and _RANK[after] > _RANK[before]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a window has to begin: at the attempt's start or the previous window's end."""
+
+    index: int
+    step: int
+    state_root: str | None  # None: the initial state, which the verifier derives
+
+
+def kept(uploaded: Sequence[bool], ended: AttemptState | None) -> int:
+    """How many of a window's segments count.
+
+    While a node is there, its states can be fetched: everything counts. From a node that left with notice, up to the
+    last state we hold, which is where the job goes on. From a lost node only what can be audited without it.
+
+    Args:
+        uploaded: for each segment in order, whether we hold the state after it.
+        ended: how the attempt ended, None while it runs.
+    """
+    if ended in (None, AttemptState.FINISHED):
+        return len(uploaded)
+    if ended is AttemptState.LOST:
+        return next((at for at, held in enumerate(uploaded) if not held), len(uploaded))
+    return max((at + 1 for at, held in enumerate(uploaded) if held), default=0)
+
+
+def broken(start: Start, records: Sequence[SegmentRecord], steps_total: int) -> str | None:
+    """Why these records are no honest continuation of start, None if they may be."""
+    first = records[0]
+    if (first.index, first.step_from) != (start.index, start.step):
+        return f"segment {first.index} does not begin where the work stood"
+    if start.state_root is not None and first.state_root_prev != start.state_root:
+        return f"segment {first.index} does not start from the accepted state"
+    if records[-1].step_to > steps_total:
+        return f"segment {records[-1].index} goes past the job's last step"
+    return chain_break(records)
+
+
+def samples(*, clean_windows: int, known_after: int, new: int, known: int) -> int:
+    """How many segments of a provider's window are re-run besides the job's first: fewer once it is known."""
+    return known if clean_windows >= known_after else new
+
+
+class Opinion(StrEnum):
+    """One verifier's answer, compared with the record."""
+
+    AGREES = "agrees"
+    DIFFERS = "differs"
+
+
+class Verdict(StrEnum):
+    """What a window's audits say so far."""
+
+    PENDING = "pending"
+    PASSED = "passed"
+    SECOND_OPINION = "second opinion"  # a mismatch that another verifier has to confirm
+    FRAUD = "fraud"
+    NOT_REPRODUCIBLE = "not reproducible"  # nobody agrees with anybody: not the provider's fault alone
+
+
+def compare(record: SegmentRecord, replayed: Replayed) -> Opinion:
+    """Bit for bit: the state it started from, the state it ended in, the examples used and the numbers logged."""
+    same = (
+        replayed.state_root_prev == record.state_root_prev
+        and replayed.state_root == record.state_root
+        and replayed.data_root == record.data_root
+        and replayed.metrics_root == record.metrics_root
+    )
+    return Opinion.AGREES if same else Opinion.DIFFERS
+
+
+def judge_segment(record: SegmentRecord, answers: Sequence[Replayed | None], *, others: bool) -> Verdict:
+    """The verdict on one sampled segment.
+
+    Args:
+        answers: of the verifiers asked so far, in order; None while one has not answered.
+        others: whether somebody else could be asked.
+    """
+    first, *more = answers
+    if first is None:
+        return Verdict.PENDING
+    if compare(record, first) is Opinion.AGREES:
+        return Verdict.PASSED
+    if not more:
+        return Verdict.SECOND_OPINION if others else Verdict.FRAUD
+    second = more[0]
+    if second is None:
+        return Verdict.PENDING if others else Verdict.FRAUD
+    if compare(record, second) is Opinion.AGREES:
+        return Verdict.PASSED
+    return Verdict.FRAUD if _digests(first) == _digests(second) else Verdict.NOT_REPRODUCIBLE
+
+
+def judge(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on a window from those on its sampled segments: the worst that is certain, then what is open."""
+    for verdict in (Verdict.FRAUD, Verdict.NOT_REPRODUCIBLE, Verdict.SECOND_OPINION, Verdict.PENDING):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.PASSED
+
+
+def _digests(replayed: Replayed) -> tuple[str, str, str, str]:
+    return replayed.state_root_prev, replayed.state_root, replayed.data_root, replayed.metrics_root

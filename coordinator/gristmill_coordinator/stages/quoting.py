@@ -1,0 +1,213 @@
+"""Before stage 1: a firm price for a job, on the machines that the market has now."""
+
+from hashlib import sha256
+
+import sqlalchemy as sa
+
+from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.chain.port import RecipeTerms
+from gristmill_coordinator.domain import pricing, verifiers, windows
+from gristmill_coordinator.market.book import Demand, Fit, Ranking
+from gristmill_coordinator.market.nodes import listening_since
+from gristmill_coordinator.store import jobs as job_rows
+from gristmill_coordinator.store import tables
+from gristmill_coordinator.store.store import Tx
+from gristmill_protocol.errors import BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
+from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider
+from gristmill_protocol.money import format_usd
+from gristmill_trainer import catalog
+from gristmill_trainer.recipe import Gpu
+
+# A job may turn out slower than measured, wait for a machine, move once: its statements have to outlive all that.
+_PATIENCE = 4
+
+
+async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
+    """A firm total price for a job, on the machine with the lowest expected total.
+
+    Raises:
+        UnknownRecipe, BadSettings, BadData: as the recipe finds.
+        NoOfferFits: no machine can do it; details["excluded"] says why.
+        BudgetBelowQuote: the cheapest machine costs more than the budget.
+        TooLarge: it takes longer than a signed statement lives.
+    """
+    recipe = catalog.find(spec.recipe)
+    recipe_id, terms = await recipe_terms(co, spec.recipe)
+    async with co.store.read() as tx:
+        co.book.load(await job_rows.loads(tx))
+    demand = Demand(
+        renter=renter,
+        recipe=spec.recipe,
+        plan=recipe.plan(spec.settings, spec.stats, Gpu()),
+        gpu=spec.gpu,
+        verifier_bps=terms.verifier_bps,
+        royalty_bps=terms.royalty_bps,
+    )
+    ranking = co.book.rank(demand, since_s=listening_since(co))
+    if not ranking.fits:
+        raise _no_offer(ranking)
+    best = ranking.fits[0]
+    _require_worth(co, spec, best)
+    cap = pricing.cap(best.price.usd_micros, spec.budget_usd_micros)
+    quote_id = co.new_id("quote")
+    candidates = _candidates(co, demand, ranking, cap, seed=quote_id.encode())
+    plan = recipe.plan(spec.settings, spec.stats, _gpu(best))
+    made = Quote(
+        quote_id=quote_id,
+        spec_digest=spec.digest().hex(),
+        plan=plan,
+        candidates=candidates,
+        price_usd_micros=best.price.usd_micros,
+        cap_usd_micros=cap,
+        seconds_low=candidates[0].expected_seconds,
+        seconds_high=2 * candidates[0].expected_seconds + int(co.config.anchor_every_s) + 60,
+        recipe_id=recipe_id,
+        verifier_bps=terms.verifier_bps,
+        royalty_bps=terms.royalty_bps,
+        nonce=await _next_nonce(co, renter),
+        deadline_s=int(co.clock()) + co.config.statement_valid_s,
+        expires_s=int(co.clock()) + co.config.quote_valid_s,
+        offers_considered=ranking.considered,
+        excluded=dict(ranking.excluded),
+        verification=await _verification(co, plan, best.offer.provider),
+    )
+    await _remember(co, renter, made)
+    return made
+
+
+async def recipe_terms(co: Coordinator, recipe: str) -> tuple[int, RecipeTerms]:
+    """A recipe's id on the Ledger and its shares.
+
+    Raises:
+        UnknownRecipe: it is not registered there, so its jobs could not be paid.
+    """
+    recipe_id = co.recipe_ids.get(recipe)
+    terms = None if recipe_id is None else await co.chain.recipe(recipe_id)
+    if recipe_id is None or terms is None or not terms.active:
+        raise UnknownRecipe(
+            f"The recipe {recipe!r} is not registered on this coordinator's chain.",
+            effect="Its jobs could not be paid.",
+            todo=f"Use one of {', '.join(sorted(co.recipe_ids))}.",
+        )
+    return recipe_id, terms
+
+
+def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[str, ...], seed: bytes) -> int:
+    """Payee id of the verifier that a statement for this machine names, best without these nodes.
+
+    Raises:
+        NoOfferFits: there is none left.
+    """
+    offer = fit.offer
+    able = co.book.verifiers(
+        numeric_class=offer.terms.numeric_class,
+        renter=demand.renter,
+        recipe=demand.recipe,
+        since_s=listening_since(co),
+        without=(offer.payout.lower(), offer.node_id),
+    )
+    if not able:
+        raise NoOfferFits("No other owner's machine can check the work of the quoted one.", todo="Try again shortly.")
+    preferred = [other for other in able if other.node_id not in without] or able
+    drawn = verifiers.draw({other.node_id: other.bonded_usd_micros for other in preferred}, sha256(seed).digest())
+    return next(other.provider for other in preferred if other.node_id == drawn)
+
+
+def _candidates(
+    co: Coordinator, demand: Demand, ranking: Ranking, cap: int, *, seed: bytes
+) -> tuple[QuotedProvider, ...]:
+    """The cheapest machine and the one that takes over: another owner's where there is one within the cap."""
+    first, *others = ranking.fits
+    within = [fit for fit in others if fit.price.usd_micros <= cap]
+    foreign = [fit for fit in within if fit.offer.payout != first.offer.payout]
+    chosen = [first, *(foreign or within)[:1]]
+    nodes = tuple(fit.offer.node_id for fit in chosen)
+    return tuple(
+        QuotedProvider(
+            node_id=fit.offer.node_id,
+            provider=fit.offer.provider,
+            verifier=draw_verifier(co, fit, demand, without=nodes, seed=seed + bytes([at])),
+            price_usd_micros=fit.price.usd_micros,
+            device=fit.offer.terms.device,
+            expected_seconds=-(-fit.price.duration_ms // 1000),
+        )
+        for at, fit in enumerate(chosen)
+    )
+
+
+def _require_worth(co: Coordinator, spec: JobSpec, best: Fit) -> None:
+    if best.price.usd_micros > spec.budget_usd_micros:
+        raise BudgetBelowQuote(
+            f"The job costs {format_usd(best.price.usd_micros)} USD on the cheapest machine; "
+            f"the budget is {format_usd(spec.budget_usd_micros)} USD.",
+            effect="Nothing was started or charged.",
+            todo="Raise the budget, or ask for less training.",
+            price_usd_micros=best.price.usd_micros,
+        )
+    if best.price.duration_ms * _PATIENCE > co.config.statement_valid_s * 1000:
+        raise TooLarge(
+            f"The job takes {best.price.duration_ms // 3_600_000} hours on the cheapest machine, "
+            "longer than this coordinator's statements live.",
+            effect="Nothing was started or charged.",
+            todo="Ask for less training, or for a faster machine.",
+        )
+
+
+def _no_offer(ranking: Ranking) -> NoOfferFits:
+    return NoOfferFits(
+        f"No machine can do this job now. {ranking.why_none()}",
+        effect="Nothing was started or charged.",
+        todo="Ask for less, or try again when more machines are connected.",
+        excluded=dict(ranking.excluded),
+        considered=ranking.considered,
+    )
+
+
+def _gpu(fit: Fit) -> Gpu:
+    terms = fit.offer.terms
+    return Gpu(memory_bytes=terms.memory_bytes, flops_per_s=terms.flops_per_s, is_cpu=terms.is_cpu)
+
+
+async def _verification(co: Coordinator, plan: Plan, provider: int) -> str:
+    standings = tables.standings
+    async with co.store.read() as tx:
+        clean = await tx.value(sa.select(standings.c.clean_windows).where(standings.c.provider == provider))
+    config = co.config
+    drawn = windows.samples(
+        clean_windows=clean or 0,
+        known_after=config.known_after_windows,
+        new=config.samples_new,
+        known=config.samples_known,
+    )
+    per_window = min(plan.segments, plan.window_segments)
+    return (
+        f"The first segment and {min(drawn, per_window - 1)} drawn at random of every {per_window} are run again on "
+        "another owner's machine and compared bit for bit; work that is not verified is not paid."
+    )
+
+
+async def _next_nonce(co: Coordinator, renter: str) -> int:
+    """A nonce that neither we nor the chain have seen with this account."""
+    while True:
+        async with co.store.write() as tx:
+            await lock_renter(tx, renter)
+            one = tables.renters.c
+            taken = sa.update(tables.renters).where(one.renter == renter).values(next_nonce=one.next_nonce + 1)
+            nonce = int(await tx.value(taken.returning(one.next_nonce))) - 1
+        if not await co.chain.nonce_used(renter, nonce):
+            return nonce
+
+
+async def lock_renter(tx: Tx, renter: str) -> None:
+    """Have this renter's orders one after another, in every replica."""
+    await tx.add(tables.renters, {"renter": renter, "next_nonce": 0})
+    await tx.row(sa.select(tables.renters).where(tables.renters.c.renter == renter).with_for_update())
+
+
+async def _remember(co: Coordinator, renter: str, made: Quote) -> None:
+    quotes = tables.quotes
+    values = {"quote_id": made.quote_id, "renter": renter, "expires_s": made.expires_s}
+    async with co.store.write() as tx:
+        # A job keeps its own copy of its quote, so an expired one is of no use to anybody.
+        await tx.run(sa.delete(quotes).where(quotes.c.renter == renter, quotes.c.expires_s < co.clock()))
+        await tx.run(sa.insert(quotes).values(**values, quote=made.model_dump(mode="json")))

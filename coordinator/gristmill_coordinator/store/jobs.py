@@ -1,0 +1,78 @@
+"""What several stages write or read about a job, inside their own transactions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from gristmill_coordinator.domain.jobs import ACTIVE, JobReason
+from gristmill_coordinator.store.store import Row, Tx, change
+from gristmill_coordinator.store.tables import attempts, audits, events, jobs, statements, windows
+from gristmill_protocol.canonical import sha256_json
+from gristmill_protocol.jobs import AttemptState, SignedStatement, WindowState
+from gristmill_protocol.ladder import Work
+
+
+async def tell(tx: Tx, job_id: str, kind: str, text: str, *, now: float, **fields: Any) -> None:
+    """Add a line to the job's story; kind is one of JobEvent's."""
+    counted = sa.update(jobs).where(jobs.c.job_id == job_id).values(last_event=jobs.c.last_event + 1)
+    seq = await tx.value(counted.returning(jobs.c.last_event))
+    values = {"job_id": job_id, "seq": seq, "at_ms": int(now * 1000), "kind": kind, "text": text, "fields": fields}
+    await tx.run(sa.insert(events).values(**values))
+    tx.wake(job_id)
+
+
+async def end_attempt(tx: Tx, attempt: Row, state: AttemptState, reason: str, *, now: float, **values: Any) -> bool:
+    """End an attempt that has not ended yet, and let its job be looked at; whether it changed anything."""
+    active = sa.and_(attempts.c.attempt_id == attempt.attempt_id, attempts.c.state.in_(ACTIVE))
+    if not await change(tx, attempts, active, state=state, reason=reason, ended_s=now, **values):
+        return False
+    ended = sa.case((jobs.c.reason == JobReason.LEASED, JobReason.WORK_ENDED.value), else_=jobs.c.reason)
+    await change(tx, jobs, jobs.c.job_id == attempt.job_id, reason=ended)
+    tx.wake("commitment", "audit", "conclude", "dispatch", attempt.job_id)
+    return True
+
+
+async def accepted_work(tx: Tx, job_id: str) -> list[Work]:
+    """The job's verified work, in the order in which it was done."""
+    held = windows.c.state.in_((WindowState.PASSED, WindowState.PAID))
+    query = (
+        sa.select(attempts.c.provider, windows.c.verifier, attempts.c.price_usd_micros, windows.c.steps)
+        .join(attempts, attempts.c.attempt_id == windows.c.attempt_id)
+        .where(windows.c.job_id == job_id, held)
+        .order_by(attempts.c.number, windows.c.number)
+    )
+    return [Work(provider, verifier, price, steps) for provider, verifier, price, steps in await tx.rows(query)]
+
+
+async def hold(tx: Tx, job_id: str, signed: SignedStatement) -> None:
+    """Keep a signed statement of a job; the same again is harmless."""
+    held = signed.model_dump(mode="json")
+    statement_id = sha256_json(held["statement"]).hex()
+    await tx.add(statements, {"job_id": job_id, "statement_id": statement_id, "signed": held})
+
+
+async def loads(tx: Tx) -> dict[str, int]:
+    """Node id -> attempts it has and audits it is to run."""
+    running = sa.select(attempts.c.node_id).where(attempts.c.state.in_(ACTIVE))
+    checking = sa.select(audits.c.node_id).where(audits.c.outcome == "pending", audits.c.node_id.is_not(None))
+    return await _counts(tx, sa.union_all(running, checking))
+
+
+async def running(tx: Tx) -> dict[str, int]:
+    """Node id -> attempts it has and audits it has been sent."""
+    attempts_ = sa.select(attempts.c.node_id).where(attempts.c.state.in_(ACTIVE))
+    sent = sa.and_(audits.c.outcome == "pending", audits.c.node_id.is_not(None), audits.c.sent_s > 0)
+    return await _counts(tx, sa.union_all(attempts_, sa.select(audits.c.node_id).where(sent)))
+
+
+async def by_id(tx: Tx, table: sa.Table, ids: Sequence[str]) -> dict[str, Row]:
+    """The rows with these keys, by key."""
+    key = table.primary_key.columns.values()[0]
+    return {getattr(row, key.name): row for row in await tx.rows(sa.select(table).where(key.in_(ids)))}
+
+
+async def _counts(tx: Tx, nodes: sa.CompoundSelect[Any]) -> dict[str, int]:
+    node = nodes.subquery()
+    query = sa.select(node.c.node_id, sa.func.count()).group_by(node.c.node_id)
+    return {row[0]: row[1] for row in await tx.rows(query)}

@@ -11,7 +11,7 @@ NODE_MODULES := contracts/node_modules/.installed
 
 # One thread per process: the sums of a training step keep their order, and tests don't fight over the cores.
 export OMP_NUM_THREADS := 1
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(CURDIR)/contracts/node_modules/.bin:$(PATH)
 
 .PHONY: help
 help: ## List the targets

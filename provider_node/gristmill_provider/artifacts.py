@@ -1,5 +1,6 @@
 """Files named by their content: the node's cache of them, and their way to and from the coordinator."""
 
+import asyncio
 import errno
 import os
 import shutil
@@ -26,6 +27,8 @@ class ArtifactCache:
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
+        for part in root.glob("*.part"):
+            part.unlink()
 
     def path(self, sha256: str) -> Path:
         return self._root / sha256
@@ -47,17 +50,15 @@ class ArtifactCache:
             NoSpace: the disk is full.
         """
         if not self.has(sha256):
-            with _plain_file(source, below) as file, self.incoming(sha256, fresh=True) as part:
+            with _plain_file(source, below) as file, self.incoming(sha256, name="own") as part:
+                part.restart()
                 while chunk := file.read(_CHUNK_BYTES):
                     part.write(chunk)
         source.unlink(missing_ok=True)
 
-    def incoming(self, sha256: str, *, fresh: bool = False) -> "IncomingFile":
-        """A file on its way into the cache; one that was broken off goes on where it was, unless fresh."""
-        part = self._root / f"{sha256}.part"
-        if fresh:
-            part.unlink(missing_ok=True)
-        return IncomingFile(part, self.path(sha256))
+    def incoming(self, sha256: str, *, name: str) -> "IncomingFile":
+        """A file on its way into the cache; one of that name that was broken off goes on where it was."""
+        return IncomingFile(self._root / f"{sha256}.{name}.part", self.path(sha256))
 
     def place(self, sha256: str, target: Path) -> None:
         """Put a file of the cache at another path, read-only; it takes no room of its own where the disk allows."""
@@ -71,12 +72,12 @@ class ArtifactCache:
 
     def prune(self, *, keep: Set[str], max_bytes: int) -> None:
         """Delete the files that were longest unused until the rest fits; never one of keep."""
-        found = sorted(((path.stat(), path) for path in self._root.iterdir()), key=lambda entry: entry[0].st_mtime)
-        total = sum(about.st_size for about, _ in found)
-        for about, path in found:
+        whole = [(path.stat(), path) for path in self._root.iterdir() if path.suffix != ".part"]
+        total = sum(about.st_size for about, _ in whole)
+        for about, path in sorted(whole, key=lambda entry: entry[0].st_mtime):
             if total <= max_bytes:
                 return
-            if path.stem not in keep:
+            if path.name not in keep:
                 path.unlink()
                 total -= about.st_size
 
@@ -139,6 +140,7 @@ class ArtifactClient:
         self._cache = cache
         self._http = http
         self._token = token
+        self._fetching = asyncio.Lock()
 
     async def fetch(self, ref: ArtifactRef) -> None:
         """Bring a file into the cache, unless it is there.
@@ -147,13 +149,14 @@ class ArtifactClient:
             Unavailable: the coordinator cannot be reached now; a later call goes on where this one stopped.
             WrongHash, NoSpace, NotFound: as they say.
         """
-        if self._cache.has(ref.sha256):
-            return
-        with self._cache.incoming(ref.sha256) as part:
-            if part.size_bytes > ref.size_bytes:
-                part.restart()
-            if part.size_bytes < ref.size_bytes:
-                await self._download(ref, part)
+        async with self._fetching:
+            if self._cache.has(ref.sha256):
+                return
+            with self._cache.incoming(ref.sha256, name="fetched") as part:
+                if part.size_bytes > ref.size_bytes:
+                    part.restart()
+                if part.size_bytes < ref.size_bytes:
+                    await self._download(ref, part)
 
     async def upload(self, sha256: str) -> None:
         """See that the coordinator has a file of the cache.

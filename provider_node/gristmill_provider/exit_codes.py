@@ -1,6 +1,10 @@
 """Every way a node ends, numbered, so that its owner can look it up; docs/providers.md explains each."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+
+from gristmill_protocol.errors import GristmillError
 
 
 class ExitCode(IntEnum):
@@ -13,3 +17,26 @@ class ExitCode(IntEnum):
     PROBE = 13  # the training program does not run on this machine
     REFUSED = 20  # the coordinator does not take this node
     IN_USE = 21  # another node runs from the same state folder
+
+
+class NodeEnded(Exception):
+    """The node cannot start or go on.
+
+    Args:
+        code: what its process ends with.
+        reason: what happened, what it means, what to do.
+    """
+
+    def __init__(self, code: ExitCode, reason: GristmillError) -> None:
+        super().__init__(str(reason))
+        self.code = code
+        self.reason = reason
+
+
+@contextmanager
+def ends_as(code: ExitCode) -> Iterator[None]:
+    """Give the errors of a step their exit code."""
+    try:
+        yield
+    except GristmillError as err:
+        raise NodeEnded(code, err) from err

@@ -1,0 +1,106 @@
+"""gristmill-node: what an owner types."""
+
+import asyncio
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from gristmill_protocol.errors import GristmillError
+from gristmill_protocol.keystore import create_key
+from gristmill_provider.config import NodeConfig, load_config
+from gristmill_provider.daemon import build
+from gristmill_provider.exit_codes import ExitCode, NodeEnded
+
+app = typer.Typer(name="gristmill-node", help="Earn with an idle graphics card.", no_args_is_help=True)
+key_app = typer.Typer(help="The key that the node signs its work with.", no_args_is_help=True)
+app.add_typer(key_app, name="key")
+
+
+@app.command()
+def up(
+    config: Annotated[Path, typer.Option(help="The node's TOML file; docs/providers.md explains each setting.")],
+    name: Annotated[str | None, typer.Option(help="What people see.")] = None,
+    coordinator: Annotated[str | None, typer.Option(help="host:port of its gRPC endpoint.")] = None,
+    coordinator_url: Annotated[str | None, typer.Option(help="Address of its HTTP endpoint.")] = None,
+    ask: Annotated[str | None, typer.Option(help="USD per GPU-hour, as in 0.30.")] = None,
+    paused: Annotated[bool | None, typer.Option(help="Take no new work.")] = None,
+    cpu: Annotated[bool | None, typer.Option(help="Offer the CPU instead of a graphics card.")] = None,
+) -> None:
+    """Offer this machine and work, until SIGTERM or Ctrl-C. SIGHUP reads price and pause again."""
+    _log_to_stderr()
+    flags = {
+        "name": name,
+        "coordinator": coordinator,
+        "coordinator_url": coordinator_url,
+        "ask_usd_per_gpu_hour": ask,
+        "paused": paused,
+        "cpu": cpu,
+    }
+
+    def reload() -> NodeConfig:
+        return load_config(config, flags)
+
+    try:
+        asyncio.run(_run(reload))
+    except NodeEnded as ended:
+        _fail(ended.reason, ended.code)
+    except GristmillError as err:
+        _fail(err, ExitCode.USAGE)
+
+
+@key_app.command("new")
+def key_new(
+    keystore: Annotated[Path, typer.Option(help="Where the encrypted key goes.")],
+    password_file: Annotated[Path, typer.Option(help="Its password; made up if there is no such file.")],
+) -> None:
+    """Make a signing key and print its address, which your provider entry on chain has to name."""
+    try:
+        if not password_file.exists():
+            password_file.parent.mkdir(parents=True, exist_ok=True)
+            password_file.touch(mode=0o600)
+            password_file.write_text(secrets.token_urlsafe(24) + "\n")
+        account = create_key(keystore, password_file.read_text().rstrip("\r\n"))
+    except OSError as err:
+        typer.echo(f"error: No key was made: {err}.", err=True)
+        raise typer.Exit(ExitCode.KEY) from err
+    typer.echo(account.address)
+
+
+def main() -> None:
+    app()
+
+
+async def _run(reload: Callable[[], NodeConfig]) -> None:
+    node = build(reload(), reload=reload)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    loop.add_signal_handler(signal.SIGHUP, node.reload)
+    await node.run()
+
+
+def _fail(err: GristmillError, code: ExitCode) -> None:
+    typer.echo(f"error: {err}\n       Exit code {code:d} ({code.name}); docs/providers.md explains it.", err=True)
+    raise typer.Exit(code)
+
+
+def _log_to_stderr() -> None:
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if terminal else [structlog.processors.dict_tracebacks]),
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )

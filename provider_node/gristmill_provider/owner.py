@@ -1,0 +1,119 @@
+"""May this run here, now? The owner's rules and the renter's signature decide, never the coordinator's word."""
+
+import re
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from gristmill_protocol.errors import BadRequest, NotAllowed
+from gristmill_protocol.jobs import JobSpec, SignedOrder, TrainTask
+from gristmill_protocol.money import cost_usd_micros, earned
+from gristmill_protocol.signing import ORDER_TYPE, RESERVATION_TYPE, Domain, order_message, require_signer
+from gristmill_protocol.v1 import provider_pb2 as pb
+from gristmill_provider.config import NodeConfig
+
+# Ids become names of folders.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Market:
+    """Whom the node deals with, as the coordinator introduced itself.
+
+    Args:
+        ledger, registry: the domains in which renters and nodes sign.
+        coordinator: the Ledger's coordinator id.
+        operator: the address that signs reservations.
+    """
+
+    ledger: Domain
+    registry: Domain
+    coordinator: int
+    operator: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody wants run, read and checked to be what the renter signed."""
+
+    order: SignedOrder
+    spec: JobSpec
+    task: TrainTask
+
+
+def read_asked(message: pb.LeaseOffer | pb.AuditRequest, market: Market) -> Asked:
+    """The order, the spec it signs and the task that carries it out.
+
+    Raises:
+        BadRequest: unreadable, not signed by the key it names, or not one and the same thing.
+    """
+    try:
+        asked = Asked(
+            order=SignedOrder.model_validate_json(message.signed_order_json),
+            spec=JobSpec.model_validate_json(message.spec_json),
+            task=TrainTask.model_validate_json(message.task_json),
+        )
+    except ValidationError as err:
+        raise BadRequest(f"The request cannot be read: {err.errors(include_url=False)[0]['msg']}.") from err
+    order, spec, task = asked.order.order, asked.spec, asked.task
+    require_signer(market.ledger, ORDER_TYPE, order_message(order), asked.order.signature, order.key)
+    if order.coordinator != market.coordinator:
+        raise BadRequest("The order was given to another coordinator.")
+    if spec.digest().hex() != order.spec_digest:
+        raise BadRequest("The order is for another job than the one that was sent.")
+    if (task.recipe, task.data, task.seed) != (spec.recipe, spec.data, spec.seed):
+        raise BadRequest("The task is not what the order asks for.")
+    if not _ID.fullmatch(task.attempt_id):
+        raise BadRequest("The attempt's id is malformed.")
+    return asked
+
+
+def require_welcome(asked: Asked, image: str, config: NodeConfig) -> None:
+    """What holds for leases and audits alike: whose jobs, which recipes, which image, how much data.
+
+    Raises:
+        NotAllowed: with the rule that forbids it.
+    """
+    spec = asked.spec
+    renters = {key.lower() for key in config.own_renters}
+    if renters and asked.order.order.key.lower() not in renters:
+        raise NotAllowed("This node runs only its owner's own jobs.")
+    if spec.recipe not in config.recipes:
+        raise NotAllowed(f"The owner does not allow the recipe {spec.recipe!r}.")
+    if image and image != config.image:
+        raise NotAllowed(f"The owner allows only the image {config.image!r}.")
+    if spec.data.size_bytes > config.limits.data_bytes:
+        raise NotAllowed(f"The data is larger than the {config.limits.data_gib} GiB that the owner allows.")
+
+
+def require_terms(
+    lease: pb.LeaseOffer, asked: Asked, *, config: NodeConfig, market: Market, flops_per_s: int, now_s: float
+) -> None:
+    """What holds for leases: the price meets the owner's ask, and it is certain to be paid.
+
+    Raises:
+        NotAllowed, BadRequest: with what is missing.
+    """
+    order = asked.order.order
+    if config.paused:
+        raise NotAllowed("The owner has paused this node.")
+    if not lease.flops:
+        raise BadRequest("The lease does not say how much work it is, so its price cannot be judged.")
+    floor = cost_usd_micros(config.ask_usd_micros_per_gpu_hour, lease.flops * 1000 // flops_per_s)
+    if lease.price_usd_micros < floor:
+        raise NotAllowed(f"The price of {lease.price_usd_micros} is below the owner's, {floor} micro-USD.")
+    task = asked.task
+    pays = earned(lease.price_usd_micros, task.steps - task.step_from, task.steps)
+    if not pays <= lease.cap_usd_micros <= order.cap_usd_micros:
+        raise BadRequest("The work would earn more than the cap that the renter signed.")
+    if (lease.nonce, lease.attempt_id, lease.job_id) != (order.nonce, task.attempt_id, task.job_id):
+        raise BadRequest("The lease is for another order than the one that was sent.")
+    if order.deadline_s <= now_s:
+        raise BadRequest("The order's deadline has passed, so the work could not be paid.")
+    reserved: dict[str, object] = {
+        "key": order.key,
+        "coordinator": market.coordinator,
+        "nonce": lease.nonce,
+        "cap": lease.cap_usd_micros,
+    }
+    require_signer(market.ledger, RESERVATION_TYPE, reserved, lease.reservation_signature, market.operator)

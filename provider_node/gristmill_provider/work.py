@@ -1,0 +1,171 @@
+"""All that a node is doing: takes what the coordinator asks, within the owner's rules and the node's slots."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine
+
+import structlog
+
+from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
+from gristmill_protocol.v1 import provider_pb2 as pb
+from gristmill_provider.attempt import Attempt, State, Workshop
+from gristmill_provider.audits import Audits, refused
+from gristmill_provider.config import NodeConfig
+from gristmill_provider.owner import read_asked, require_terms, require_welcome
+from gristmill_provider.volume import take_back
+
+logger = structlog.get_logger(__name__)
+
+# States that nobody releases are kept this long at least.
+_KEEP_AT_LEAST_S = 86_400
+
+_BUSY = "All slots of this node are taken."
+_RESTARTED = "The node was restarted while it was at this; what it had signed until then still counts."
+
+
+class Work:
+    """The attempts and audits at hand.
+
+    Args:
+        config: the owner's rules right now.
+        flops_per_s: as measured.
+        tasks: parent of every attempt and audit.
+    """
+
+    def __init__(
+        self, workshop: Workshop, *, config: Callable[[], NodeConfig], flops_per_s: int, tasks: asyncio.TaskGroup
+    ) -> None:
+        self._shop = workshop
+        self._config = config
+        self._flops_per_s = flops_per_s
+        self._tasks = tasks
+        self._attempts: dict[str, Attempt] = {}
+        self._audits = Audits(workshop)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._leaving = False
+
+    def take(self, message: pb.CoordinatorMessage) -> None:
+        """Act on a message of the coordinator; nothing here waits."""
+        match message.WhichOneof("body"):
+            case "lease":
+                self._take_lease(message.lease)
+            case "audit":
+                self._take_audit(message.audit)
+            case "stop":
+                self._stop(message.stop)
+            case "state_request":
+                self._spawn(self._hand_over(message.state_request))
+            case "release":
+                self._shop.journal.release(message.release.attempt_id)
+                self.tidy()
+            case unknown:
+                logger.warning("message_ignored", kind=unknown)
+
+    def heartbeat(self) -> pb.Heartbeat:
+        return pb.Heartbeat(attempt_ids=list(self._attempts), audit_ids=list(self._audits.audit_ids))
+
+    def recover(self) -> None:
+        """After a start: report what an earlier life left unfinished, and remove its folders."""
+        for work_id, kind in self._shop.journal.interrupted():
+            logger.warning("work_was_interrupted", work_id=work_id, kind=kind)
+            if kind == "attempt":
+                failed = pb.AttemptUpdate(
+                    attempt_id=work_id, state=State.FAILED, reason=_RESTARTED, code=Unavailable.code
+                )
+                message = pb.NodeMessage(attempt=failed)
+            else:
+                message = pb.NodeMessage(audit=refused(work_id, _RESTARTED))
+            self._shop.link.deliver(message, ends=work_id, now_s=self._shop.clock())
+        for folder in self._shop.tasks_dir.iterdir():
+            take_back(folder / "out")
+            shutil.rmtree(folder)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Drop states whose time has come, and what the cache holds beyond the owner's limit."""
+        self._shop.journal.release_expired(self._shop.clock())
+        self._shop.cache.prune(keep=self._shop.journal.needed(), max_bytes=self._config().limits.cache_bytes)
+
+    async def leave(self, reason: str, grace_s: float) -> None:
+        """Let every attempt save and yield, break off audits; returns when nothing runs any more."""
+        self._leaving = True
+        self._audits.leave(reason)
+        for attempt in self._attempts.values():
+            self._spawn(attempt.stop(reason, grace_s))
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    def _take_lease(self, lease: pb.LeaseOffer) -> None:
+        reply = pb.LeaseReply(lease_id=lease.lease_id, attempt_id=lease.attempt_id, accepted=True)
+        try:
+            if lease.attempt_id not in self._attempts:  # else the offer was repeated
+                self._accept(lease)
+        except GristmillError as err:
+            reply.accepted, reply.reason = False, err.what
+        logger.info("lease_answered", attempt_id=lease.attempt_id, accepted=reply.accepted, reason=reply.reason)
+        self._shop.link.send(pb.NodeMessage(lease_reply=reply))
+
+    def _accept(self, lease: pb.LeaseOffer) -> None:
+        config, market = self._config(), self._shop.link.market
+        asked = read_asked(lease, market)
+        require_welcome(asked, lease.image, config)
+        require_terms(
+            lease, asked, config=config, market=market, flops_per_s=self._flops_per_s, now_s=self._shop.clock()
+        )
+        if self._shop.journal.knows(lease.attempt_id):
+            raise Conflict("This attempt is over on this node.")
+        self._require_slot()
+        self._shop.journal.begin(lease.attempt_id, "attempt", keep_s=max(lease.keep_states_s, _KEEP_AT_LEAST_S))
+        attempt = Attempt(self._shop, asked.task)
+        self._attempts[lease.attempt_id] = attempt
+        self._spawn(self._see_through(attempt))
+
+    async def _see_through(self, attempt: Attempt) -> None:
+        try:
+            await attempt.run()
+        finally:
+            del self._attempts[attempt.attempt_id]
+            self.tidy()
+
+    def _take_audit(self, request: pb.AuditRequest) -> None:
+        audit_id = request.audit_id
+        if audit_id in self._audits.audit_ids:  # the request was repeated
+            return
+        try:
+            asked = read_asked(request, self._shop.link.market)
+            require_welcome(asked, request.image, self._config())
+            if not self._audits.audit_ids:
+                self._require_slot()
+        except GristmillError as err:
+            logger.info("audit_declined", audit_id=audit_id, reason=err.what)
+            self._shop.link.deliver(pb.NodeMessage(audit=refused(audit_id, err.what)))
+            return
+        if self._audits.add(audit_id, asked.task):
+            self._spawn(self._audits.work())
+
+    def _require_slot(self) -> None:
+        taken = len(self._attempts) + bool(self._audits.audit_ids)
+        if self._leaving or taken >= self._config().slots:
+            raise Conflict(_BUSY)
+
+    def _stop(self, stop: pb.StopAttempt) -> None:
+        attempt = self._attempts.get(stop.attempt_id)
+        if attempt is not None:
+            grace_s = min(stop.grace_s or self._config().limits.stop_grace_s, self._config().limits.stop_grace_s)
+            self._spawn(attempt.stop(stop.reason, grace_s))
+
+    async def _hand_over(self, request: pb.StateRequest) -> None:
+        reply = pb.StateReply(attempt_id=request.attempt_id, sha256=request.sha256)
+        try:
+            if not self._shop.journal.keeps(request.attempt_id, request.sha256):
+                raise Conflict("This node does not keep that state.")
+            await self._shop.artifacts.upload(request.sha256)
+            reply.uploaded = True
+        except GristmillError as err:
+            reply.reason = str(err)
+        self._shop.link.send(pb.NodeMessage(state=reply))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)

@@ -44,12 +44,19 @@ class Links:
             return False
         return True
 
+    def dismiss(self, node_id: str, message: pb.CoordinatorMessage) -> None:
+        """Say a last thing to a node, instead of what is still waiting; its stream ends after it."""
+        outbox = self._outboxes.get(node_id)
+        if outbox is not None:
+            _end(outbox, message)
+
     def connected(self) -> frozenset[str]:
         """Ids of the nodes that are connected to this process."""
         return frozenset(self._outboxes)
 
 
-def _end(outbox: Outbox) -> None:
+def _end(outbox: Outbox, *last: pb.CoordinatorMessage) -> None:
     while not outbox.empty():
         outbox.get_nowait()
-    outbox.put_nowait(None)
+    for message in (*last, None):
+        outbox.put_nowait(message)

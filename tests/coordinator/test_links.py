@@ -39,3 +39,15 @@ def test_a_node_that_does_not_read_is_cut_off() -> None:
 
     assert sent == [True] * 256 + [False]
     assert outbox.get_nowait() is None
+
+
+def test_a_dismissed_node_hears_why_and_nothing_else() -> None:
+    links = Links()
+    outbox = links.register("node_a")
+    links.send("node_a", ACK)
+    why = pb.CoordinatorMessage(refused=pb.Refused(what="no"))
+
+    links.dismiss("node_a", why)
+
+    assert [outbox.get_nowait(), outbox.get_nowait()] == [why, None]
+    assert outbox.empty()

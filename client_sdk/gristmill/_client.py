@@ -2,8 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +40,32 @@ T = TypeVar("T")
 _NO_BUDGET_USD_MICROS = 10**12
 
 
+@dataclass(frozen=True)
+class TestMode:
+    """What a Client uses where its caller names nothing; set by gristmill.testing."""
+
+    __test__ = False  # for pytest: not a test
+
+    url: str = ""
+    key: "LocalAccount | None" = None
+    state: Path | None = None
+    wire: httpx.BaseTransport | None = None
+    clock: Callable[[], float] | None = None
+
+
+_test_mode: ContextVar[TestMode | None] = ContextVar("gristmill_test_mode", default=None)
+
+
+@contextmanager
+def test_mode(mode: TestMode) -> Iterator[None]:
+    """Let every Client made meanwhile use this."""
+    before = _test_mode.set(mode)
+    try:
+        yield
+    finally:
+        _test_mode.reset(before)
+
+
 class Client:
     """A coordinator and a key.
 
@@ -62,19 +90,18 @@ class Client:
         wire: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        fixed = _test_mode.get() or TestMode()
         config = load_config(os.environ)
-        if key is not None and not isinstance(key, str | Path):
-            source: Path | LocalAccount = key
-        else:
-            source = config.keystore if key is None else Path(key).expanduser()
+        source = key or fixed.key or config.keystore
+        if isinstance(source, str | Path):
+            source = Path(source).expanduser()
             config = replace(config, keystore=source)
-        url = (url or config.require_url()).rstrip("/")
-        self.clock = clock
-        state = state or config.state
+        state = state or fixed.state or config.state
+        self.clock = fixed.clock or clock
         self.orders = Orders(state / "jobs")
-        self._transport = Transport(url, wire=wire)
+        self._transport = Transport((url or fixed.url or config.require_url()).rstrip("/"), wire=wire or fixed.wire)
         self._key = Key(source, lambda: config.require_password() if password is None else password)
-        self._signed_in = SignedIn(self._transport, self._key, state / "sessions", clock)
+        self._signed_in = SignedIn(self._transport, self._key, state / "sessions", self.clock)
         self._info: InfoView | None = None
 
     @property
@@ -241,6 +268,8 @@ class Client:
 
 def default_client() -> Client:
     """The client of the environment's configuration; the same one as long as that names the same."""
+    if _test_mode.get() is not None:
+        return Client()
     config = load_config(os.environ)
     return _client_of(config.require_url(), config.keystore)
 

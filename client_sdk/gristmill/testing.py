@@ -1,0 +1,383 @@
+"""A coordinator inside your test: it checks signatures and keeps the books as the real one does, but trains nothing.
+
+from gristmill.testing import FakeCoordinator
+
+fake = FakeCoordinator()
+client = fake.client(tmp_path)
+job = client.train("text-sorter", data="mails.csv", budget="0.50")
+fake.finish(job.id, files={"model.safetensors": b"..."}, scorecard={"accuracy": 0.97})
+assert job.result() == {"accuracy": 0.97}
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gristmill._checks import MAX_DEADLINE_S
+from gristmill._fake_wire import FakeWire
+from gristmill_protocol.api import (
+    AccountView,
+    Challenge,
+    ChallengeRequest,
+    EventsView,
+    InfoView,
+    Session,
+    SessionRequest,
+)
+from gristmill_protocol.errors import (
+    BadRequest,
+    BalanceBelowCap,
+    BudgetBelowQuote,
+    Conflict,
+    NotFound,
+    NotSignedIn,
+    QuoteExpired,
+    WrongHash,
+)
+from gristmill_protocol.jobs import (
+    ArtifactRef,
+    AttemptState,
+    AttemptView,
+    Bill,
+    JobEvent,
+    JobSpec,
+    JobState,
+    JobSubmission,
+    JobView,
+    Quote,
+    QuotedProvider,
+    SignedStatement,
+    Statement,
+)
+from gristmill_protocol.ladder import ladder_statements
+from gristmill_protocol.money import USD_MICROS, earned, split_line
+from gristmill_protocol.signin import SignIn
+from gristmill_trainer import catalog
+from gristmill_trainer.recipe import Gpu
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+    from gristmill._client import Client
+    from gristmill_protocol.signing import Domain
+
+_URL = "http://127.0.0.1:1"  # nothing is sent there
+_NOW_S = 1_800_000_000
+_SHARES_BPS = {"verifier_bps": 600, "royalty_bps": 300}
+_INFO = InfoView(
+    version="fake",
+    url=_URL,
+    chain_id=31_337,
+    ledger="0x" + "11" * 20,
+    registry="0x" + "22" * 20,
+    token="0x" + "33" * 20,
+    coordinator=1,
+    recipes={},
+    max_artifact_bytes=2**30,
+)
+
+
+@dataclass
+class _Held:
+    """A job as the fake keeps it."""
+
+    renter: str
+    submission: JobSubmission
+    quote: Quote
+    view: JobView
+    events: list[JobEvent]
+
+
+class FakeCoordinator:
+    """Takes orders from any number of keys; jobs move only when a test says so.
+
+    Args:
+        price_usd_micros: what every job costs.
+        balance_usd_micros: what every account holds.
+    """
+
+    def __init__(self, *, price_usd_micros: int = 80_000, balance_usd_micros: int = 100 * USD_MICROS) -> None:
+        self.now_s = float(_NOW_S)
+        self.artifacts: dict[str, bytes] = {}
+        self.statements: list[SignedStatement] = []  # handed in beyond the ladders
+        self._price = price_usd_micros
+        self._balance = balance_usd_micros
+        self._challenges: set[str] = set()
+        self._tokens: dict[str, str] = {}  # token -> renter
+        self._quotes: dict[str, tuple[JobSpec, Quote]] = {}
+        self._jobs: dict[str, _Held] = {}
+
+    def client(self, state: Path, key: "LocalAccount | None" = None) -> "Client":
+        """A client of this coordinator.
+
+        Args:
+            state: folder for its records, such as pytest's tmp_path.
+            key: by default a fresh one.
+        """
+        from gristmill._client import Client
+
+        with self.installed(state, key):
+            return Client()
+
+    @contextmanager
+    def installed(self, state: Path, key: "LocalAccount | None" = None) -> Iterator[None]:
+        """Let gristmill.train() and every Client() meanwhile work with this coordinator; arguments as client()."""
+        from eth_account import Account
+
+        from gristmill._client import TestMode, test_mode
+
+        mode = TestMode(_URL, key or Account.create(), state, FakeWire(self), clock=lambda: self.now_s)
+        with test_mode(mode):
+            yield
+
+    # What a test makes happen
+
+    def progress(self, job_id: str, *, steps_done: int, steps_accepted: int) -> None:
+        """Have a machine train up to one step, and have the checks accept up to another."""
+        quoted = self._jobs[job_id].quote.candidates[0]
+        attempt = AttemptView(
+            attempt_id="attempt_1",
+            number=1,
+            state=AttemptState.RUNNING,
+            reason="",
+            provider=quoted.provider,
+            provider_name="fake",
+            device=quoted.device,
+            price_usd_micros=quoted.price_usd_micros,
+            step_from=0,
+            step_to=steps_done,
+        )
+        self.update(
+            job_id, state=JobState.RUNNING, attempts=(attempt,), steps_done=steps_done, steps_accepted=steps_accepted
+        )
+        self.tell(job_id, "progress", f"Step {steps_done}.")
+
+    def finish(self, job_id: str, *, files: Mapping[str, bytes], scorecard: Mapping[str, object]) -> None:
+        """Have all the work accepted and paid, with these files as the result."""
+        steps = self._jobs[job_id].view.steps_total
+        self.progress(job_id, steps_done=steps, steps_accepted=steps)
+        outputs = {name: self._keep(content) for name, content in files.items()}
+        bill = self._bill(job_id)
+        self.update(job_id, state=JobState.DONE, outputs=outputs, scorecard=dict(scorecard), bill=bill)
+        self.tell(job_id, "state", "The job is done.")
+
+    def fail(self, job_id: str, reason: str) -> None:
+        """End the job without a result."""
+        self.update(job_id, state=JobState.FAILED, reason=reason, bill=self._bill(job_id))
+        self.tell(job_id, "state", reason)
+
+    def ask_signature(self, job_id: str, statement: Statement) -> None:
+        """Have the job wait for a statement that the ladder did not hold."""
+        self.update(job_id, signature_wanted=statement)
+
+    def update(self, job_id: str, **fields: object) -> None:
+        """Set fields of what the renter sees, sensible or not."""
+        held = self._jobs[job_id]
+        held.view = held.view.model_copy(update=fields)
+
+    def tell(self, job_id: str, kind: str, text: str) -> None:
+        """Add an event to the job's story."""
+        held = self._jobs[job_id]
+        event = JobEvent(seq=len(held.events) + 1, at_ms=int(self.now_s * 1000), kind=kind, text=text)
+        held.events.append(event)
+        self.update(job_id, last_event=event.seq)
+
+    # What renters ask; see _fake_wire.Books
+
+    def info(self) -> InfoView:
+        return _INFO
+
+    def challenge(self, wanted: ChallengeRequest) -> Challenge:
+        now = int(self.now_s)
+        nonce = f"{len(self._challenges):08d}"
+        text = SignIn(wanted.address, _URL, _INFO.chain_id, nonce, now, now + 300).text()
+        self._challenges.add(text)
+        return Challenge(message=text)
+
+    def session(self, signed: SessionRequest) -> Session:
+        if signed.message not in self._challenges:
+            raise NotSignedIn("This sign-in was not asked for.")
+        self._challenges.remove(signed.message)
+        message = SignIn.parse(signed.message)
+        message.require_signature(signed.signature)
+        token = f"token-{len(self._tokens)}"
+        self._tokens[token] = message.address.lower()
+        return Session(token=token, expires_s=int(self.now_s) + 3600)
+
+    def renter(self, token: str) -> str:
+        if token not in self._tokens:
+            raise NotSignedIn("This needs a sign-in.")
+        return self._tokens[token]
+
+    def account(self, renter: str) -> AccountView:
+        reserved = self._reserved(renter)
+        return AccountView(
+            key=renter,
+            balance_usd_micros=self._balance,
+            reserved_usd_micros=reserved,
+            available_usd_micros=self._balance - reserved,
+        )
+
+    def quote(self, renter: str, spec: JobSpec) -> Quote:
+        if self._price > spec.budget_usd_micros:
+            raise BudgetBelowQuote("The job costs more than the budget.", price_usd_micros=self._price)
+        number = len(self._quotes) + 1
+        quote = Quote(
+            quote_id=f"quote_{number:024d}",
+            spec_digest=spec.digest().hex(),
+            plan=catalog.find(spec.recipe).plan(spec.settings, spec.stats, Gpu()),
+            candidates=(self._machine(1), self._machine(2)),
+            price_usd_micros=self._price,
+            cap_usd_micros=min(spec.budget_usd_micros, self._price * 3 // 2),
+            seconds_low=300,
+            seconds_high=480,
+            recipe_id=1,
+            **_SHARES_BPS,
+            nonce=number,
+            deadline_s=int(self.now_s) + MAX_DEADLINE_S - 3600,
+            expires_s=int(self.now_s) + 600,
+            offers_considered=2,
+            verification="Nothing is checked: this coordinator is a fake.",
+        )
+        self._quotes[quote.quote_id] = (spec, quote)
+        return quote
+
+    def submit(self, renter: str, submission: JobSubmission) -> JobView:
+        known = [held for held in self._jobs.values() if held.submission.request_id == submission.request_id]
+        if known:
+            return known[0].view
+        spec, quote = self._quotes[submission.quote_id]
+        self._require_agreed(renter, submission, spec, quote)
+        view = _queued(f"job_{len(self._jobs) + 1:024d}", spec, quote, created_ms=int(self.now_s * 1000))
+        self._jobs[view.job_id] = _Held(renter, submission, quote, view, [])
+        self.tell(view.job_id, "state", "The job is queued.")
+        return self._jobs[view.job_id].view
+
+    def jobs(self, renter: str) -> list[JobView]:
+        return [held.view for held in self._jobs.values() if held.renter == renter][::-1]
+
+    def job(self, renter: str, job_id: str) -> JobView:
+        return self._mine(renter, job_id).view
+
+    def events(self, renter: str, job_id: str, after: int) -> EventsView:
+        return EventsView(events=tuple(event for event in self._mine(renter, job_id).events if event.seq > after))
+
+    def stop(self, renter: str, job_id: str) -> JobView:
+        held = self._mine(renter, job_id)
+        if not held.view.state.ended:
+            self.update(job_id, state=JobState.STOPPED, reason="You stopped it.", bill=self._bill(job_id))
+            self.tell(job_id, "state", "You stopped the job.")
+        return held.view
+
+    def add_statement(self, renter: str, job_id: str, signed: SignedStatement) -> JobView:
+        held = self._mine(renter, job_id)
+        if signed.statement != held.view.signature_wanted:
+            raise Conflict("This is not the statement that was asked for.")
+        self._require_signed(signed, renter)
+        self.statements.append(signed)
+        self.update(job_id, signature_wanted=None)
+        return held.view
+
+    def put(self, digest: str, content: bytes) -> ArtifactRef:
+        if sha256(content).hexdigest() != digest:
+            raise WrongHash("The file has another hash.")
+        return self._keep(content)
+
+    def get(self, digest: str) -> bytes:
+        if digest not in self.artifacts:
+            raise NotFound("There is no such artifact.")
+        return self.artifacts[digest]
+
+    def _require_agreed(self, renter: str, submission: JobSubmission, spec: JobSpec, quote: Quote) -> None:
+        from gristmill_protocol.signing import ORDER_TYPE, order_message, require_signer
+
+        if self.now_s >= quote.expires_s:
+            raise QuoteExpired("The quote has expired.")
+        if self._balance - self._reserved(renter) < quote.cap_usd_micros:
+            raise BalanceBelowCap("The account does not cover the cap.")
+        if submission.spec != spec or spec.data.sha256 not in self.artifacts:
+            raise BadRequest("The order is for another job, or its data are missing.")
+        order = submission.order
+        require_signer(_ledger(), ORDER_TYPE, order_message(order.order), order.signature, renter)
+        if tuple(rung.statement for rung in submission.ladder) != ladder_statements(quote):
+            raise BadRequest("The ladder is not the quote's.")
+        for rung in submission.ladder:
+            self._require_signed(rung, renter)
+
+    def _require_signed(self, signed: SignedStatement, renter: str) -> None:
+        from gristmill_protocol.signing import STATEMENT_TYPE, require_signer, statement_message
+
+        message = statement_message(signed.statement)
+        require_signer(_ledger(), STATEMENT_TYPE, message, signed.signature, renter)
+
+    def _machine(self, number: int) -> QuotedProvider:
+        return QuotedProvider(
+            node_id=f"node_{number}",
+            provider=number,
+            verifier=number + 2,
+            price_usd_micros=self._price,
+            device="fake",
+            expected_seconds=360,
+        )
+
+    def _keep(self, content: bytes) -> ArtifactRef:
+        digest = sha256(content).hexdigest()
+        self.artifacts[digest] = content
+        return ArtifactRef(sha256=digest, size_bytes=len(content))
+
+    def _bill(self, job_id: str) -> Bill:
+        view = self._jobs[job_id].view
+        paid = earned(view.price_usd_micros, view.steps_accepted, view.steps_total)
+        split = split_line(paid, **_SHARES_BPS)
+        return Bill(
+            paid_usd_micros=paid,
+            provider_usd_micros=split.provider,
+            verifier_usd_micros=split.verifier,
+            author_usd_micros=split.author,
+            treasury_usd_micros=split.treasury,
+            settle_tx=None,
+        )
+
+    def _reserved(self, renter: str) -> int:
+        mine = [held for held in self._jobs.values() if held.renter == renter and not held.view.state.ended]
+        return sum(held.quote.cap_usd_micros for held in mine)
+
+    def _mine(self, renter: str, job_id: str) -> _Held:
+        held = self._jobs.get(job_id)
+        if held is None or held.renter != renter:
+            raise NotFound(f"You have no job {job_id}.")
+        return held
+
+
+def _ledger() -> "Domain":
+    from gristmill._wallet import ledger_domain
+
+    return ledger_domain(_INFO)
+
+
+def _queued(job_id: str, spec: JobSpec, quote: Quote, *, created_ms: int) -> JobView:
+    return JobView(
+        job_id=job_id,
+        name=spec.name,
+        recipe=spec.recipe,
+        state=JobState.QUEUED,
+        reason="",
+        created_ms=created_ms,
+        price_usd_micros=quote.price_usd_micros,
+        cap_usd_micros=quote.cap_usd_micros,
+        steps_total=quote.plan.steps,
+        steps_done=0,
+        steps_accepted=0,
+        last_event=0,
+        attempts=(),
+        windows=(),
+        slashes=(),
+        outputs={},
+        final_state_root=None,
+        scorecard=None,
+        bill=None,
+        signature_wanted=None,
+    )

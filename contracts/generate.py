@@ -1,0 +1,33 @@
+"""Builds the contracts and writes what the Python bindings load: each contract's ABI and bytecode as JSON.
+
+python contracts/generate.py [FOLDER]      FOLDER defaults to contracts/gristmill_contracts/_generated
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FORGE = HERE / "node_modules" / ".bin" / "forge"
+PUBLISHED = ("AccessManager", "Ledger", "Registry", "TestUSD")
+
+
+def main() -> int:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "gristmill_contracts" / "_generated"
+    if not FORGE.exists():
+        sys.stderr.write("error: forge is not installed; run `make contracts`, or npm install in contracts/.\n")
+        return 1
+    built = subprocess.run([FORGE, "build", "--skip", "test"], cwd=HERE, stdout=subprocess.DEVNULL, check=False)
+    if built.returncode:
+        return built.returncode
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PUBLISHED:
+        artifact = json.loads((HERE / "out" / f"{name}.sol" / f"{name}.json").read_text())
+        published = {"abi": artifact["abi"], "bytecode": artifact["bytecode"]["object"]}
+        (folder / f"{name}.json").write_text(json.dumps(published, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

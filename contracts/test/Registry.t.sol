@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
+
+import {LedgerTypes} from "../src/LedgerTypes.sol";
+import {Registry} from "../src/Registry.sol";
+import {Market} from "./kit/Market.sol";
+import {FeeToken} from "./kit/OddTokens.sol";
+
+contract RegistryTest is Market {
+    address private constant SLASHER = address(0x51A54E8);
+    address private constant NODE = address(0x110DE);
+
+    function setUp() public override {
+        super.setUp();
+        bytes4[] memory selectors = new bytes4[](1);
+        selectors[0] = Registry.slash.selector;
+        vm.startPrank(ADMIN);
+        manager.setTargetFunctionRole(address(registry), selectors, 1);
+        manager.grantRole(1, SLASHER, 0);
+        vm.stopPrank();
+        _bond(100e6);
+    }
+
+    function test_aProviderIsActiveWithAKeyAndTheMinimumBond() public {
+        vm.assertEq(registry.isActive(provider), false);
+        _setNode(NODE);
+        vm.assertEq(registry.isActive(provider), true);
+
+        vm.prank(PROVIDER_PAYOUT);
+        registry.requestUnbonding(provider, 100e6 - MINIMUM_BOND);
+        vm.assertEq(registry.isActive(provider), true);
+        vm.prank(PROVIDER_PAYOUT);
+        registry.requestUnbonding(provider, 1);
+        vm.assertEq(registry.isActive(provider), false);
+    }
+
+    function test_onlyTheProviderSetsItsNode() public {
+        vm.expectRevert(abi.encodeWithSelector(Registry.NotProvider.selector, provider, address(this)));
+        registry.setNode(provider, NODE, 0);
+        vm.expectEmit();
+        emit Registry.NodeSet(provider, NODE, keccak256("about"));
+        vm.prank(PROVIDER_PAYOUT);
+        registry.setNode(provider, NODE, keccak256("about"));
+    }
+
+    function test_aBondIsForARealProvider() public {
+        vm.expectRevert(abi.encodeWithSelector(Registry.UnknownProvider.selector, 999));
+        registry.bond(999, 1);
+    }
+
+    function test_aTokenThatKeepsAFeeBondsWhatArrives() public {
+        FeeToken odd = new FeeToken();
+        _deploy(odd);
+        uint32 id = ledger.addPayee(PROVIDER_PAYOUT);
+        odd.mint(address(this), 100);
+        odd.approve(address(registry), 100);
+
+        registry.bond(id, 100);
+
+        (uint96 bonded,,) = registry.stakes(id);
+        vm.assertEq(bonded, 90);
+    }
+
+    function test_stakeLeavesTwoWeeksAfterItWasAskedFor() public {
+        vm.prank(PROVIDER_PAYOUT);
+        registry.requestUnbonding(provider, 40e6);
+
+        vm.expectRevert(abi.encodeWithSelector(Registry.StillLocked.selector, provider, NOW + 14 days));
+        registry.withdraw(provider);
+        vm.warp(NOW + 14 days);
+        vm.assertEq(registry.withdraw(provider), 40e6);
+
+        vm.assertEq(token.balanceOf(PROVIDER_PAYOUT), 40e6);
+        _assertStake(60e6, 0);
+        vm.expectRevert(abi.encodeWithSelector(Registry.NothingUnbonding.selector, provider));
+        registry.withdraw(provider);
+    }
+
+    function test_askingForMoreMakesAllOfItWaitAnew() public {
+        vm.startPrank(PROVIDER_PAYOUT);
+        registry.requestUnbonding(provider, 40e6);
+        vm.warp(NOW + 13 days);
+        registry.requestUnbonding(provider, 10e6);
+        vm.warp(NOW + 14 days);
+
+        vm.expectRevert(abi.encodeWithSelector(Registry.StillLocked.selector, provider, NOW + 27 days));
+        registry.withdraw(provider);
+    }
+
+    function test_onlyTheProviderUnbondsAndNoMoreThanItsBond() public {
+        vm.expectRevert(abi.encodeWithSelector(Registry.NotProvider.selector, provider, address(this)));
+        registry.requestUnbonding(provider, 1);
+        vm.expectRevert(abi.encodeWithSelector(Registry.BondTooLow.selector, provider, 100e6, 100e6 + 1));
+        vm.prank(PROVIDER_PAYOUT);
+        registry.requestUnbonding(provider, 100e6 + 1);
+    }
+
+    function test_aSlashTakesTheBondFirstAndReachesStakeThatIsUnbonding() public {
+        _open(RENTER_SECRET);
+        vm.prank(PROVIDER_PAYOUT);
+        registry.requestUnbonding(provider, 70e6);
+
+        vm.expectEmit();
+        emit Registry.Slashed(provider, 80e6, keccak256("evidence"));
+        vm.prank(SLASHER);
+        registry.slash(provider, _awards(40e6, 24e6, 16e6), keccak256("evidence"));
+
+        _assertStake(0, 20e6);
+        vm.assertEq(_balance(renter), 40e6);
+        vm.assertEq(_credit(verifier), 24e6);
+        vm.assertEq(_credit(0), 16e6);
+        vm.assertEq(token.balanceOf(address(registry)), 20e6);
+    }
+
+    function test_aSlashNeverExceedsTheStake() public {
+        _open(RENTER_SECRET);
+
+        vm.expectRevert(abi.encodeWithSelector(Registry.StakeTooLow.selector, provider, 100e6, 100e6 + 1));
+        vm.prank(SLASHER);
+        registry.slash(provider, _awards(100e6, 1, 0), 0);
+    }
+
+    function test_onlyTheSlasherSlashes() public {
+        vm.expectRevert(abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, operator));
+        vm.prank(operator);
+        registry.slash(provider, _awards(1, 0, 0), 0);
+    }
+
+    function test_aSlashReachesTheRenterWhileDepositsArePaused() public {
+        _open(RENTER_SECRET);
+        vm.prank(ADMIN);
+        ledger.setPaused(true);
+
+        vm.prank(SLASHER);
+        registry.slash(provider, _awards(50e6, 0, 0), 0);
+
+        vm.assertEq(_balance(renter), 50e6);
+    }
+
+    function test_theGuardStopsBondsAndNeverExits() public {
+        vm.prank(ADMIN);
+        registry.setPaused(true);
+
+        vm.expectRevert(Registry.Paused.selector);
+        registry.bond(provider, 1);
+        vm.prank(PROVIDER_PAYOUT);
+        registry.requestUnbonding(provider, 100e6);
+        vm.warp(NOW + 14 days);
+        vm.assertEq(registry.withdraw(provider), 100e6);
+    }
+
+    function test_theAuthoritySetsTheMinimumBond() public {
+        vm.expectRevert(abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, address(this)));
+        registry.setMinimumBond(1);
+        vm.prank(ADMIN);
+        registry.setMinimumBond(1);
+        vm.assertEq(registry.minimumBond(), 1);
+    }
+
+    function test_onlyACoordinatorsOperatorAnchors() public {
+        vm.expectEmit();
+        emit Registry.Anchored(coordinator, keccak256("root"));
+        vm.prank(operator);
+        registry.anchor(coordinator, keccak256("root"));
+
+        vm.expectRevert(abi.encodeWithSelector(Registry.NotOperator.selector, coordinator, address(this)));
+        registry.anchor(coordinator, keccak256("root"));
+        vm.expectRevert(abi.encodeWithSelector(Registry.NotOperator.selector, 0, address(this)));
+        registry.anchor(0, keccak256("root"));
+    }
+
+    function test_itsSigningDomainIsTheRegistrys() public view {
+        (, string memory name, string memory version, uint256 chainId, address verifying,,) = registry.eip712Domain();
+
+        vm.assertEq(keccak256(bytes(name)), keccak256("Gristmill Registry"));
+        vm.assertEq(keccak256(bytes(version)), keccak256("1"));
+        vm.assertEq(chainId, block.chainid);
+        vm.assertEq(verifying, address(registry));
+    }
+
+    /// Whatever is bonded, unbonded, slashed and withdrawn, the contract holds exactly the stake that is left.
+    function testFuzz_theRegistryHoldsWhatIsStaked(uint96 unbonding, uint96 slashed, bool withdrawn) public {
+        _open(RENTER_SECRET);
+        unbonding = uint96(bound(unbonding, 0, 100e6));
+        slashed = uint96(bound(slashed, 0, 100e6));
+        vm.prank(PROVIDER_PAYOUT);
+        registry.requestUnbonding(provider, unbonding);
+        vm.prank(SLASHER);
+        registry.slash(provider, _awards(slashed, 0, 0), 0);
+        (, uint96 left,) = registry.stakes(provider);
+        vm.warp(NOW + 14 days);
+        if (withdrawn && left != 0) registry.withdraw(provider);
+
+        (uint96 bonded, uint96 stillUnbonding,) = registry.stakes(provider);
+        vm.assertEq(token.balanceOf(address(registry)), uint256(bonded) + stillUnbonding);
+        vm.assertEq(token.balanceOf(address(ledger)), slashed);
+    }
+
+    function _bond(uint256 amount) private {
+        token.mint(address(this), amount);
+        token.approve(address(registry), amount);
+        registry.bond(provider, amount);
+    }
+
+    function _setNode(address key) private {
+        vm.prank(PROVIDER_PAYOUT);
+        registry.setNode(provider, key, 0);
+    }
+
+    function _awards(uint96 renters, uint96 verifiers, uint96 treasurys)
+        private
+        view
+        returns (LedgerTypes.Award[] memory awards)
+    {
+        awards = new LedgerTypes.Award[](3);
+        awards[0] = LedgerTypes.Award(renter, 0, renters);
+        awards[1] = LedgerTypes.Award(address(0), verifier, verifiers);
+        awards[2] = LedgerTypes.Award(address(0), 0, treasurys);
+    }
+
+    function _assertStake(uint256 bonded, uint256 unbonding) private view {
+        (uint96 bonded_, uint96 unbonding_,) = registry.stakes(provider);
+        vm.assertEq(bonded_, bonded);
+        vm.assertEq(unbonding_, unbonding);
+    }
+}

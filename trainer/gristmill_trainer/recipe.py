@@ -16,8 +16,11 @@ from gristmill_trainer.data import DataView
 CPU_FLOPS_PER_S = 50_000_000_000  # one core of a recent desktop, where a machine has not been measured
 STEP_OVERHEAD_FLOPS = 200_000_000  # what a step costs before its first multiplication, in the same coin
 BASE_BYTES = 500_000_000  # of a process with torch in it
+STATE_EXTRA_BYTES = 20_000  # of a state file besides its parameters and their two moments
 HELD_OUT = 0.2  # of each answer's examples, to measure on
 SHORT_JOB_SEGMENTS = 32
+SHORT_JOB_STATES_BYTES = 128 * 1024 * 1024  # of all its boundary states, which are uploaded
+MIN_SEGMENTS = 8
 SEGMENT_S = 90
 WINDOW_S = 3_600
 
@@ -163,14 +166,15 @@ def held_out(count: int) -> int:
     return min(max(1, round(count * HELD_OUT)), count - 1)
 
 
-def cut(steps: int, flops: int, gpu: Gpu) -> tuple[int, int]:
+def cut(*, steps: int, flops: int, state_bytes: int, gpu: Gpu) -> tuple[int, int]:
     """Steps per segment and segments per window.
 
-    A short job is one window of about 32 segments, so that there is something to watch and to draw from; a long one
-    has segments of 90 s and windows of an hour.
+    A short job is one window of about 32 segments, so that there is something to watch and to draw from, or fewer when
+    its states are large; a long one has segments of 90 s and windows of an hour.
     """
     seconds = flops / max(gpu.flops_per_s, 1)
-    wanted = max(SHORT_JOB_SEGMENTS, round(seconds / SEGMENT_S))
+    affordable = max(MIN_SEGMENTS, min(SHORT_JOB_SEGMENTS, SHORT_JOB_STATES_BYTES // state_bytes))
+    wanted = max(affordable, round(seconds / SEGMENT_S))
     segment_steps = max(1, steps // wanted)
     segments = -(-steps // segment_steps)
     return segment_steps, segments if seconds <= WINDOW_S else WINDOW_S // SEGMENT_S

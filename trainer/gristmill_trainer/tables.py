@@ -94,7 +94,11 @@ def _json_record(name: str, number: int, line: str) -> dict[str, str]:
             effect=NOTHING_CHARGED,
             todo='Write one object a line, such as {"text": "...", "label": "..."}.',
         )
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
+    # JSON can spell half a character (a lone surrogate), which no other format can hold.
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
+    return {
+        key.encode(errors="replace").decode(): text.encode(errors="replace").decode() for key, text in texts.items()
+    }
 
 
 def _roles(

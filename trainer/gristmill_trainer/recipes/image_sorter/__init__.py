@@ -14,6 +14,7 @@ from gristmill_trainer.data import DataView, Example
 from gristmill_trainer.pictures import Look, NotAPicture, is_picture, look
 from gristmill_trainer.recipe import (
     BASE_BYTES,
+    STATE_EXTRA_BYTES,
     STEP_OVERHEAD_FLOPS,
     Finding,
     Gpu,
@@ -105,7 +106,8 @@ class ImageSorter:
         params = sum(layer.params for layer in layers) + (layers[-1].outputs + 1) * len(stats.answers)
         forward = sum(layer.flops for layer in layers)
         flops = steps * (3 * forward * resolved["batch"] + STEP_OVERHEAD_FLOPS)
-        segment_steps, window_segments = cut(steps, flops, gpu)
+        state_bytes = 12 * params + STATE_EXTRA_BYTES
+        segment_steps, window_segments = cut(steps=steps, flops=flops, state_bytes=state_bytes, gpu=gpu)
         pixels = resolved["channels"] * resolved["size"] ** 2
         activations = sum(layer.outputs * layer.side**2 for layer in layers)
         return Plan(
@@ -115,7 +117,7 @@ class ImageSorter:
             window_segments=window_segments,
             flops=flops,
             peak_bytes=BASE_BYTES + 16 * params + 2 * stats.examples * pixels + 16 * activations * resolved["batch"],
-            state_bytes=12 * params + 20_000,
+            state_bytes=state_bytes,
             download_bytes=stats.size_bytes,
         )
 

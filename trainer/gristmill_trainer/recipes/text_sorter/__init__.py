@@ -13,6 +13,7 @@ from gristmill_trainer.checks import Repeats, answer_findings, left_out_findings
 from gristmill_trainer.data import DataView, Example
 from gristmill_trainer.recipe import (
     BASE_BYTES,
+    STATE_EXTRA_BYTES,
     STEP_OVERHEAD_FLOPS,
     Finding,
     Gpu,
@@ -102,7 +103,8 @@ class TextSorter:
         table = resolved["buckets"] * resolved["width"]
         params = table + (resolved["width"] + 1) * len(stats.answers)
         flops = steps * step_flops(table, round(resolved["batch"] * chars * _FEATURES_PER_CHAR) * resolved["width"])
-        segment_steps, window_segments = cut(steps, flops, gpu)
+        state_bytes = 12 * params + STATE_EXTRA_BYTES
+        segment_steps, window_segments = cut(steps=steps, flops=flops, state_bytes=state_bytes, gpu=gpu)
         features_bytes = round(stats.examples * chars * _FEATURES_PER_CHAR * _FEATURE_BYTES)
         return Plan(
             settings=resolved,
@@ -111,7 +113,7 @@ class TextSorter:
             window_segments=window_segments,
             flops=flops,
             peak_bytes=BASE_BYTES + 20 * params + features_bytes + 2 * stats.size_bytes,
-            state_bytes=12 * params + 20_000,
+            state_bytes=state_bytes,
             download_bytes=stats.size_bytes,
         )
 

@@ -1,0 +1,157 @@
+"""The trainer process: run, replay, probe and export; events on stdout, logs on stderr. predict: one answer a line.
+
+This module loads torch late: first the environment is pinned and SIGTERM is caught.
+"""
+
+import argparse
+import contextlib
+import errno
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from gristmill_protocol.errors import BadData, BadSettings, GristmillError, NoSpace, NotFound, Unavailable
+from gristmill_protocol.progress import EXIT_PREEMPTED, Failed, TrainerEvent
+from gristmill_trainer import catalog
+from gristmill_trainer.environment import pin_environment
+
+logger = logging.getLogger("gristmill_trainer")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do one command and return the process's exit code.
+
+    0 done · 75 asked to leave, saved · 2 data or settings are bad, any machine would fail · 1 anything else.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    pin_environment()
+    out = sys.stdout
+    # A recipe's stray print must not end up among the events.
+    with contextlib.redirect_stdout(sys.stderr), _SigTerm() as sigterm:
+        try:
+            return _do(arguments, out, sigterm)
+        except Exception as err:
+            if not isinstance(err, GristmillError):
+                logger.exception("trainer_failed")
+            failure = _failure(err)
+            _write(out, Failed(code=failure.code, what=failure.what, effect=failure.effect, todo=failure.todo))
+            return 2 if isinstance(failure, BadData | BadSettings) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gristmill_trainer", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("run", "train a task to its end"), ("replay", "repeat a task's steps and say what came out")):
+        commands.add_parser(name, help=text).add_argument("task_dir", type=Path)
+    probe = commands.add_parser("probe", help="measure this machine's numeric class and speed")
+    probe.add_argument("--threads", type=int, default=1)
+    export = commands.add_parser("export", help="write the model as it is in a task's start state")
+    export.add_argument("task_dir", type=Path)
+    export.add_argument("model_dir", type=Path)
+    predict = commands.add_parser("predict", help="use a finished model")
+    predict.add_argument("model_dir", type=Path)
+    predict.add_argument("files", type=Path, nargs="*")
+    predict.add_argument("--text", action="append", default=[], help="a text itself instead of a file with it")
+    return parser
+
+
+class _SigTerm:
+    """Remembers that the process was asked to end; callable as the run's stop_requested."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __enter__(self) -> "_SigTerm":
+        self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    def __call__(self) -> bool:
+        return self._came
+
+    def _note(self, _signal: int, _frame: FrameType | None) -> None:
+        self._came = True
+
+
+def _do(arguments: argparse.Namespace, out: TextIO, sigterm: _SigTerm) -> int:
+    from gristmill_trainer import conformance, session
+    from gristmill_trainer.determinism import pin
+    from gristmill_trainer.engine import Preempted
+
+    try:
+        match arguments.command:
+            case "run":
+                session.run(arguments.task_dir, lambda event: _write(out, event), sigterm)
+            case "replay":
+                session.replay(arguments.task_dir, lambda event: _write(out, event), sigterm)
+            case "probe":
+                _write(out, conformance.probe(pin(arguments.threads), threads=arguments.threads))
+            case "export":
+                session.export(arguments.task_dir, arguments.model_dir)
+            case "predict":
+                _predict(arguments, out)
+    except Preempted:
+        return EXIT_PREEMPTED
+    return 0
+
+
+def _predict(arguments: argparse.Namespace, out: TextIO) -> None:
+    from gristmill_trainer import result, session
+    from gristmill_trainer.determinism import pin
+
+    pin(1)
+    recipe_id, model = result.read(arguments.model_dir)
+    contents = [*_contents(arguments.files), *((text, text.encode()) for text in arguments.text)]
+    for prediction in session.program_of(catalog.find(recipe_id)).predict(model, contents):
+        answer = {"file": prediction.file, "answer": prediction.answer, "confidence": round(prediction.confidence, 4)}
+        out.write(json.dumps(answer, ensure_ascii=False) + "\n")
+
+
+def _contents(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    for file in files:
+        try:
+            yield str(file), file.read_bytes()
+        except OSError as err:
+            what = f"{str(file)!r} cannot be read: {err.strerror}."
+            raise NotFound(what, effect="Nothing was predicted.", todo="Check the path.") from err
+
+
+def _write(out: TextIO, event: TrainerEvent) -> None:
+    out.write(event.model_dump_json() + "\n")
+    out.flush()
+
+
+def _failure(err: Exception) -> GristmillError:
+    """The error as it is told to people."""
+    if isinstance(err, GristmillError):
+        return err
+    if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(
+            "The disk is full.",
+            effect="The training stopped; finished segments are safe.",
+            todo="Free some space, or run the job on another machine.",
+        )
+    # torch.OutOfMemoryError on a graphics card; without one, its allocator raises a plain RuntimeError.
+    if isinstance(err, MemoryError) or "out of memory" in str(err) or "can't allocate memory" in str(err):
+        return Unavailable(
+            "The machine's memory is too small for this job.",
+            effect="The training stopped; finished segments are safe.",
+            todo="Run it on a machine with more memory, or choose a smaller batch.",
+        )
+    return GristmillError(
+        f"The trainer failed: {type(err).__name__}: {err}.",
+        effect="The training stopped; finished segments are safe.",
+        todo="Report this with the log.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Which machines this one agrees with bit for bit, and how fast it trains: measured, not asked.
+
+Machines are grouped by what they compute. Tiny models of the kinds that recipes use are trained from fixed weights on
+fixed numbers; the digest of the resulting bits, with the versions and settings that decide them, is the numeric class.
+"""
+
+import platform
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gristmill_protocol.canonical import sha256_json
+from gristmill_protocol.progress import Probed
+from gristmill_protocol.state import Tensor as CanonicalTensor
+from gristmill_protocol.state import state_root
+from gristmill_trainer.checkpoint import canonical
+from gristmill_trainer.determinism import derive
+from gristmill_trainer.engine import one_cycle, train_step
+from gristmill_trainer.recipe import STEP_OVERHEAD_FLOPS
+
+NONCE = 20_251_122  # a new one starts new classes: change it with anything below
+_STEPS = 6
+_MEASURE_S = 1.0
+
+
+def probe(device: torch.device, *, threads: int, clock: Callable[[], float] = time.perf_counter) -> Probed:
+    """Class and speed of this machine; takes one to two seconds on a processor."""
+    return Probed(numeric_class=numeric_class(device, threads=threads), flops_per_s=flops_per_s(device, clock))
+
+
+def numeric_class(device: torch.device, *, threads: int) -> str:
+    """Digest of what this machine computes, hex. Equal digests mean that each can check the other's work."""
+    bits = [state_root(_trained(kind, device)).hex() for kind in (_Pictures, _Texts, _Attention)]
+    on_gpu = device.type == "cuda"
+    return sha256_json(
+        {
+            "bits": bits,
+            "torch": torch.__version__,
+            "architecture": platform.machine(),
+            "threads": threads,
+            "device": torch.cuda.get_device_capability(device) if on_gpu else device.type,
+            "cuda": torch.version.cuda if on_gpu else None,
+            "cudnn": torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call],
+        }
+    ).hex()
+
+
+def flops_per_s(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> int:
+    """Speed at the work that plans count: steps of a small picture net, each with its overhead."""
+    size, width, batch = (32, 64, 128) if device.type == "cuda" else (8, 32, 32)
+    net = _Pictures(width, size).to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+    pictures, answers = _numbers("speed", (batch, 1, size, size)).to(device), (torch.arange(batch) % 10).to(device)
+    step_flops = 3 * batch * net.forward_flops + STEP_OVERHEAD_FLOPS
+    rates: list[float] = []
+    for _ in range(3):
+        train_step(net, optimizer, functional.cross_entropy(net(pictures), answers))
+    until = clock() + _MEASURE_S
+    while (started := clock()) < until:
+        for _ in range(5):
+            # train_step returns the loss as a number, so the device has finished when it returns.
+            train_step(net, optimizer, functional.cross_entropy(net(pictures), answers))
+        rates.append(5 * step_flops / (clock() - started))
+    return max(1, round(median(rates)))
+
+
+class _Pictures(nn.Module):
+    def __init__(self, width: int = 8, size: int = 12) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.third = nn.Conv2d(width, 2 * width, 3, 2, padding=1, bias=False)
+        self.fourth = nn.Conv2d(2 * width, 2 * width, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for outputs in (width, width, 2 * width, 2 * width))
+        self.head = nn.Linear(2 * width, 10)
+        side = (size + 1) // 2
+        self.forward_flops = 18 * width * (size**2 * (1 + width) + side**2 * (2 * width + 4 * width))
+        self.example = (1, size, size)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        for conv, norm in zip((self.first, self.second, self.third, self.fourth), self.norms, strict=True):
+            pictures = norm(conv(pictures)).relu()
+        scores: Tensor = self.head(pictures.mean((2, 3)))
+        return scores
+
+
+class _Texts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.example = (24,)
+        self.table = nn.EmbeddingBag(128, 24, mode="sum")
+        self.drop = nn.Dropout(0.3)
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        numbers = (torch.arange(weights.numel(), device=weights.device) * 37 % 128).view(weights.shape)
+        scores: Tensor = self.head(self.drop(self.table(numbers, per_sample_weights=weights).tanh()))
+        return scores
+
+
+class _Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.example = (16, 32)
+        self.norm = nn.LayerNorm(32)
+        self.mix = nn.Linear(32, 96)
+        self.grow, self.shrink = nn.Linear(32, 64), nn.Linear(64, 10)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = self.mix(self.norm(tokens)).chunk(3, -1)
+        mixed = tokens + functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        scores: Tensor = self.shrink(functional.gelu(self.grow(mixed))).mean(1)
+        return scores
+
+
+def _trained(kind: Callable[[], _Pictures | _Texts | _Attention], device: torch.device) -> list[CanonicalTensor]:
+    """A model of that kind after a few steps from fixed weights on fixed numbers."""
+    net = kind()
+    kind_name = type(net).__name__
+    for name, param in net.named_parameters():
+        param.data = _numbers(f"{NONCE}/{kind_name}/{name}", param.shape).mul(0.3)
+    net.to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), fused=True)
+    answers = (torch.arange(16) % 10).to(device)
+    for step in range(_STEPS):
+        torch.manual_seed(derive(NONCE, kind_name, step))
+        optimizer.param_groups[0]["lr"] = one_cycle(step, _STEPS, 0.01)
+        inputs = _numbers(f"{NONCE}/{kind_name}/{step}", (16, *net.example)).to(device)
+        train_step(net, optimizer, functional.cross_entropy(net(inputs), answers, label_smoothing=0.05))
+    return [canonical(f"param/{name}", tensor) for name, tensor in net.state_dict().items()]
+
+
+def _numbers(purpose: str, shape: tuple[int, ...]) -> Tensor:
+    """Fixed numbers between -1 and 1, from SHA-256 instead of a generator that may change between versions."""
+    count = torch.Size(shape).numel()
+    stream = b"".join(sha256(f"{purpose}/{block}".encode()).digest() for block in range(-(-count // 16)))
+    values = torch.frombuffer(bytearray(stream), dtype=torch.uint16)[:count].to(torch.float32)
+    return values.mul(2 / 65_535).sub(1).reshape(shape)

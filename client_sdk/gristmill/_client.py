@@ -51,6 +51,7 @@ class TestMode:
     state: Path | None = None
     wire: httpx.BaseTransport | None = None
     clock: Callable[[], float] | None = None
+    pause: Callable[[float], None] = time.sleep
 
 
 _test_mode: ContextVar[TestMode | None] = ContextVar("gristmill_test_mode", default=None)
@@ -99,7 +100,8 @@ class Client:
         state = state or fixed.state or config.state
         self.clock = fixed.clock or clock
         self.orders = Orders(state / "jobs")
-        self._transport = Transport((url or fixed.url or config.require_url()).rstrip("/"), wire=wire or fixed.wire)
+        url = (url or fixed.url or config.require_url()).rstrip("/")
+        self._transport = Transport(url, wire=wire or fixed.wire, pause=fixed.pause)
         self._key = Key(source, lambda: config.require_password() if password is None else password)
         self._signed_in = SignedIn(self._transport, self._key, state / "sessions", self.clock)
         self._info: InfoView | None = None

@@ -36,7 +36,7 @@ class Books(Protocol):
     def submit(self, renter: str, submission: JobSubmission) -> JobView: ...
     def jobs(self, renter: str) -> list[JobView]: ...
     def job(self, renter: str, job_id: str) -> JobView: ...
-    def events(self, renter: str, job_id: str, after: int) -> EventsView: ...
+    def events(self, renter: str, job_id: str, after: int, wait_s: float) -> EventsView: ...
     def stop(self, renter: str, job_id: str) -> JobView: ...
     def add_statement(self, renter: str, job_id: str, signed: SignedStatement) -> JobView: ...
     def put(self, digest: str, content: bytes) -> ArtifactRef: ...
@@ -67,8 +67,9 @@ class FakeWire(httpx.BaseTransport):
         def renter() -> str:
             return books.renter(request.headers.get("authorization", "").removeprefix("Bearer "))
 
-        def after() -> int:
-            return int(request.url.params.get("after", 0))
+        def events(job_id: str) -> EventsView:
+            asked = request.url.params
+            return books.events(renter(), job_id, int(asked.get("after", 0)), float(asked.get("wait_s", 0)))
 
         return [
             ("GET", "/v1/info", books.info),
@@ -79,7 +80,7 @@ class FakeWire(httpx.BaseTransport):
             ("POST", "/v1/jobs", lambda: books.submit(renter(), JobSubmission.model_validate_json(body))),
             ("GET", "/v1/jobs", lambda: books.jobs(renter())),
             ("GET", _JOB, lambda job_id: books.job(renter(), job_id)),
-            ("GET", f"{_JOB}/events", lambda job_id: books.events(renter(), job_id, after())),
+            ("GET", f"{_JOB}/events", events),
             ("POST", f"{_JOB}/stop", lambda job_id: books.stop(renter(), job_id)),
             (
                 "POST",

@@ -105,6 +105,7 @@ class FakeCoordinator:
         self.statements: list[SignedStatement] = []  # handed in beyond the ladders
         self._price = price_usd_micros
         self._balance = balance_usd_micros
+        self._asked = 0
         self._challenges: set[str] = set()
         self._tokens: dict[str, str] = {}  # token -> renter
         self._quotes: dict[str, tuple[JobSpec, Quote]] = {}
@@ -129,11 +130,22 @@ class FakeCoordinator:
 
         from gristmill._client import TestMode, test_mode
 
-        mode = TestMode(_URL, key or Account.create(), state, FakeWire(self), clock=lambda: self.now_s)
+        mode = TestMode(
+            url=_URL,
+            key=key or Account.create(),
+            state=state,
+            wire=FakeWire(self),
+            clock=lambda: self.now_s,
+            pause=self.pause,
+        )
         with test_mode(mode):
             yield
 
     # What a test makes happen
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass; waiting clients do it too, so that no test ever sleeps."""
+        self.now_s += seconds
 
     def progress(self, job_id: str, *, steps_done: int, steps_accepted: int) -> None:
         """Have a machine train up to one step, and have the checks accept up to another."""
@@ -173,6 +185,10 @@ class FakeCoordinator:
         """Have the job wait for a statement that the ladder did not hold."""
         self.update(job_id, signature_wanted=statement)
 
+    def forget_sessions(self) -> None:
+        """Have every client sign in again, as after a change of the coordinator's secret."""
+        self._tokens.clear()
+
     def update(self, job_id: str, **fields: object) -> None:
         """Set fields of what the renter sees, sensible or not."""
         held = self._jobs[job_id]
@@ -192,7 +208,8 @@ class FakeCoordinator:
 
     def challenge(self, wanted: ChallengeRequest) -> Challenge:
         now = int(self.now_s)
-        nonce = f"{len(self._challenges):08d}"
+        self._asked += 1
+        nonce = f"{self._asked:08d}"
         text = SignIn(wanted.address, _URL, _INFO.chain_id, nonce, now, now + 300).text()
         self._challenges.add(text)
         return Challenge(message=text)
@@ -203,7 +220,7 @@ class FakeCoordinator:
         self._challenges.remove(signed.message)
         message = SignIn.parse(signed.message)
         message.require_signature(signed.signature)
-        token = f"token-{len(self._tokens)}"
+        token = f"token-{message.nonce}"
         self._tokens[token] = message.address.lower()
         return Session(token=token, expires_s=int(self.now_s) + 3600)
 
@@ -262,8 +279,11 @@ class FakeCoordinator:
     def job(self, renter: str, job_id: str) -> JobView:
         return self._mine(renter, job_id).view
 
-    def events(self, renter: str, job_id: str, after: int) -> EventsView:
-        return EventsView(events=tuple(event for event in self._mine(renter, job_id).events if event.seq > after))
+    def events(self, renter: str, job_id: str, after: int, wait_s: float) -> EventsView:
+        found = tuple(event for event in self._mine(renter, job_id).events if event.seq > after)
+        if not found:
+            self.pause(wait_s)
+        return EventsView(events=found)
 
     def stop(self, renter: str, job_id: str) -> JobView:
         held = self._mine(renter, job_id)

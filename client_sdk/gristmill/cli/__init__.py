@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 import typer
+import typer.main
 
 from gristmill.cli import account, jobs, key, tryout
 from gristmill.cli.screen import EXIT_INTERRUPTED, show_error, wants_json
@@ -23,7 +24,7 @@ def run(args: Sequence[str]) -> int:
     """Run one command line; gives its exit code."""
     as_json = wants_json(args)
     try:
-        code = _app(args)(list(args), prog_name="gristmill", standalone_mode=False)
+        code = typer.main.get_command(_app(args)).main(list(args), prog_name="gristmill", standalone_mode=False)
     except GristmillError as err:
         show_error(err, as_json=as_json)
         return err.exit_code
@@ -38,7 +39,7 @@ def run(args: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _app(args: Sequence[str]) -> typer.main.Typer:
+def _app(args: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="gristmill",
         help="Train AI on other people's idle GPUs, and be sure the work was really done.",

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -215,6 +216,8 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise BadSettings(f"{pair!r} sets nothing.", todo="Write it like --set rounds=5.")
+        if name in signature(Client.plan).parameters:
+            raise BadSettings(f"{name} is no setting of a recipe.", todo="`gristmill train --help` lists the options.")
         try:
             settings[name] = json.loads(text)
         except ValueError:

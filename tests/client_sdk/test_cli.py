@@ -1,0 +1,223 @@
+"""The command line: data on stdout, words on stderr, exit codes from the errors."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gristmill import Client
+from gristmill._job import Job
+from gristmill.cli import run
+from gristmill.testing import FakeCoordinator
+from gristmill_protocol.jobs import JobView
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def job_id(cli: Cli, mails: Path) -> str:
+    ordered = cli("train", "text-sorter", mails, "--budget", "0.50", "--yes", "--detach", "--json")
+    assert ordered.code == 0
+    return JobView.model_validate_json(ordered.out).job_id
+
+
+@pytest.fixture
+def done(job_id: str, fake: FakeCoordinator) -> str:
+    fake.finish(job_id, files={"model.bin": b"weights"}, scorecard={"sentences": ["It gets 97 of 100 right."]})
+    return job_id
+
+
+def test_plan_says_at_most(cli: Cli, mails: Path) -> None:
+    ran = cli("plan", "text-sorter", mails)
+
+    assert ran.code == 0
+    assert ran.out.startswith("About 6 min, at most 0.12 USD; 40 examples, 2 answers\n")
+
+
+def test_plan_as_json_is_spec_and_quote(cli: Cli, mails: Path) -> None:
+    ran = cli("plan", "text-sorter", mails, "--quality", "quick", "--set", "rounds=100", "--json")
+
+    planned = json.loads(ran.out)
+    assert planned["spec"]["settings"] == {"quality": "quick", "rounds": 100}
+    assert planned["quote"]["cap_usd_micros"] == 120_000
+    assert ran.err == ""
+
+
+def test_spending_needs_a_yes(cli: Cli, fake: FakeCoordinator, mails: Path) -> None:
+    ran = cli("train", "text-sorter", mails, "--budget", "0.50")
+
+    assert ran.code == 2
+    assert "--yes" in ran.err
+    assert not fake.artifacts
+
+
+def test_train_prints_price_and_id(cli: Cli, mails: Path) -> None:
+    ran = cli("train", "text-sorter", mails, "--budget", "0.50", "--yes", "--detach")
+
+    assert ran.code == 0
+    assert "at most 0.12 USD" in ran.out
+    assert ran.out.splitlines()[-1].startswith("job_")
+
+
+def test_jobs_lists_cost_and_progress(cli: Cli, job_id: str, fake: FakeCoordinator) -> None:
+    fake.progress(job_id, steps_done=500, steps_accepted=400)
+
+    ran = cli("jobs")
+
+    assert ran.out.splitlines()[1].split() == [
+        job_id, "text-sorter", "running", "40", "%", "at", "most", "0.12", "USD"
+    ]  # fmt: skip
+
+
+def test_jobs_as_json(cli: Cli, done: str) -> None:
+    [view] = json.loads(cli("jobs", "--json").out)
+
+    assert view["bill"]["paid_usd_micros"] == 80_000
+
+
+def test_watch_reports_the_result(cli: Cli, done: str) -> None:
+    ran = cli("watch", done)
+
+    assert ran.code == 0
+    assert ran.out == "It gets 97 of 100 right.\nPaid 0.08 USD.\n"
+    assert "The job is done." in ran.err
+
+
+def test_watch_as_json_prints_the_job(cli: Cli, done: str) -> None:
+    ran = cli("watch", done, "--json")
+
+    assert JobView.model_validate_json(ran.out).job_id == done
+    assert ran.err == ""
+
+
+def test_watching_a_failed_job_has_its_own_exit_code(cli: Cli, job_id: str, fake: FakeCoordinator) -> None:
+    fake.fail(job_id, "Five machines gave up.")
+
+    ran = cli("watch", job_id, "--json")
+
+    assert ran.code == 6
+    assert json.loads(ran.err)["code"] == "job_failed"
+
+
+def test_interrupting_leaves_the_job_running(
+    cli: Cli, job_id: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Job, "follow", interrupted)
+
+    ran = cli("watch", job_id)
+
+    assert ran.code == 130
+    assert f"The job runs on. `gristmill watch {job_id}`" in ran.err
+
+
+def test_logs_as_json_are_one_event_a_line(cli: Cli, done: str) -> None:
+    lines = cli("logs", done, "--json").out.splitlines()
+
+    assert [json.loads(line)["text"] for line in lines] == ["The job is queued.", "Step 1000.", "The job is done."]
+
+
+def test_logs_follow_to_the_end(cli: Cli, done: str) -> None:
+    assert cli("logs", "-f", done).out.endswith("The job is done.\n")
+
+
+def test_pull_brings_the_files(cli: Cli, done: str, tmp_path: Path) -> None:
+    ran = cli("pull", done, tmp_path / "model")
+
+    assert ran.out == f"{tmp_path / 'model' / 'model.bin'}\n"
+    assert (tmp_path / "model" / "model.bin").read_bytes() == b"weights"
+
+
+def test_pull_too_early_is_a_conflict(cli: Cli, job_id: str, tmp_path: Path) -> None:
+    assert cli("pull", job_id, tmp_path / "model").code == 5
+
+
+def test_stop_ends_the_job(cli: Cli, job_id: str) -> None:
+    assert cli("stop", job_id).out == f"{job_id} is stopped. You stopped it.\n"
+
+
+def test_account_shows_what_jobs_may_take(cli: Cli, job_id: str) -> None:
+    ran = cli("account")
+
+    assert "100.00 USD" in ran.out
+    assert "at most 0.12 USD" in ran.out
+
+
+def test_unknown_job_is_not_found(cli: Cli) -> None:
+    ran = cli("watch", "job_none", "--json")
+
+    assert ran.code == 4
+    assert json.loads(ran.err)["code"] == "not_found"
+    assert ran.out == ""
+
+
+def test_error_in_words_has_effect_and_advice(cli: Cli, mails: Path) -> None:
+    ran = cli("plan", "text-sorte", mails)
+
+    assert ran.code == 2
+    assert "Did you mean text-sorter" in ran.err
+    assert "Nothing was started or charged." in ran.err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["plan"],
+        ["nonsense"],
+        ["plan", "text-sorter", ".", "--set", "rounds"],
+        ["plan", "text-sorter", ".", "--set", "budget=1"],
+    ],
+)
+def test_wrong_command_line_is_a_problem_too(cli: Cli, args: list[str]) -> None:
+    ran = cli(*args, "--json")
+
+    assert ran.code == 2
+    assert json.loads(ran.err)["what"]
+
+
+def test_new_key_is_encrypted_and_never_overwritten(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_PASSWORD", "secret")
+    path = tmp_path / "key.json"
+
+    made = cli("key", "new", path, "--json")
+    shown = cli("key", "show", path)
+    again = cli("key", "new", path)
+
+    assert shown.out.strip() == json.loads(made.out)["address"]
+    assert "crypto" in json.loads(path.read_text())
+    assert again.code == 5
+
+
+def test_new_key_needs_a_password(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("key", "new", tmp_path / "key.json")
+
+    assert ran.code == 2
+    assert not (tmp_path / "key.json").exists()
+
+
+def test_trying_a_model_that_is_not_there_says_how_to_get_one(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("try", tmp_path / "none", "file.txt")
+
+    assert ran.code == 2
+    assert "gristmill pull" in ran.err
+
+
+def test_trying_without_torch_says_what_to_install(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill.cli.tryout.find_spec", lambda name: None)
+
+    ran = cli("try", tmp_path, "file.txt")
+
+    assert ran.code == 7
+    assert "gristmill[trainer]" in ran.err
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+
+    said = capsys.readouterr().out
+    for command in ("plan", "train", "jobs", "watch", "logs", "pull", "stop", "try", "account", "market", "key"):
+        assert command in said

@@ -1,0 +1,54 @@
+"""Amounts, durations and texts for people."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gristmill import BadRequest
+from gristmill._wording import about, budget_usd_micros, printable
+from gristmill_protocol.money import format_usd
+
+MICROS = st.integers(min_value=1, max_value=10**15)
+
+
+@given(MICROS)
+def test_budget_reads_what_is_printed(micros: int) -> None:
+    assert budget_usd_micros(format_usd(micros)) == micros
+
+
+@given(MICROS)
+def test_budget_of_a_decimal_is_exact(micros: int) -> None:
+    assert budget_usd_micros(Decimal(micros) / 10**6) == micros
+
+
+@given(st.integers(min_value=1, max_value=10**9))
+def test_budget_of_a_float_is_the_digits_python_prints(micros: int) -> None:
+    assert budget_usd_micros(micros / 10**6) == micros
+
+
+@given(st.one_of(st.text(), st.floats(), st.decimals(), st.booleans(), st.none(), st.integers(max_value=0)))
+def test_budget_is_positive_or_refused(budget: object) -> None:
+    try:
+        amount = budget_usd_micros(budget)  # type: ignore[arg-type]
+    except BadRequest:
+        return
+    assert amount > 0
+
+
+@pytest.mark.parametrize("budget", [0, 0.0, "0", -1, "-0.5", float("nan"), float("inf"), 1e-7, 0.1 + 0.2, True, "1e3"])
+def test_budget_that_is_no_exact_amount_is_refused(budget: object) -> None:
+    with pytest.raises(BadRequest):
+        budget_usd_micros(budget)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(40, "40 s"), (360, "6 min"), (9000, "2.5 h"), (7200, "2 h"), (260_000, "3 days")]
+)
+def test_duration_is_in_a_persons_unit(seconds: int, said: str) -> None:
+    assert about(seconds) == said
+
+
+def test_text_of_strangers_cannot_steer_a_terminal() -> None:
+    assert printable("done\x1b[2J\r\n\u202eevil") == "done [2J   evil"

@@ -105,6 +105,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> ArtifactRef
     partial = path.with_suffix(".part")
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
+        partial.chmod(0o644)  # safetensors makes it private, but the node that passes it on is another user
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

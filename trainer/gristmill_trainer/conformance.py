@@ -19,12 +19,15 @@ from gristmill_protocol.progress import Probed
 from gristmill_protocol.state import Tensor as CanonicalTensor
 from gristmill_protocol.state import state_root
 from gristmill_trainer.checkpoint import canonical
-from gristmill_trainer.determinism import derive
+from gristmill_trainer.determinism import derive, generator
 from gristmill_trainer.engine import one_cycle, train_step
-from gristmill_trainer.recipe import STEP_OVERHEAD_FLOPS
+from gristmill_trainer.recipes.image_sorter import network, step_flops
+from gristmill_trainer.recipes.image_sorter import train as image_sorter
 
 NONCE = 20_251_122  # a new one starts new classes: change it with anything below
 _STEPS = 6
+_WARM_UP_STEPS = 3
+_TIMED_STEPS = 5
 _MEASURE_S = 1.0
 
 
@@ -45,46 +48,46 @@ def numeric_class(device: torch.device, *, threads: int) -> str:
             "threads": threads,
             "device": torch.cuda.get_device_capability(device) if on_gpu else device.type,
             "cuda": torch.version.cuda if on_gpu else None,
-            "cudnn": torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call],
+            "cudnn": torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
         }
     ).hex()
 
 
 def flops_per_s(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Speed at the work that plans count: steps of a small picture net, each with its overhead."""
-    size, width, batch = (32, 64, 128) if device.type == "cuda" else (8, 32, 32)
-    net = _Pictures(width, size).to(device)
+    """Speed at the work that plans count: steps of the image sorter, each with its overhead."""
+    size, width, batch = (32, 64, 128) if device.type == "cuda" else (12, 32, 32)
+    net = image_sorter.Net(channels=1, width=width, size=size, answers=10).to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-    pictures, answers = _numbers("speed", (batch, 1, size, size)).to(device), (torch.arange(batch) % 10).to(device)
-    step_flops = 3 * batch * net.forward_flops + STEP_OVERHEAD_FLOPS
-    rates: list[float] = []
-    for _ in range(3):
-        train_step(net, optimizer, functional.cross_entropy(net(pictures), answers))
-    until = clock() + _MEASURE_S
-    while (started := clock()) < until:
-        for _ in range(5):
+    pictures, answers = _numbers("speed", (batch, 1, size, size)), (torch.arange(batch) % 10).to(device)
+    flops = step_flops(network(1, width, size), batch)
+
+    def steps(count: int) -> float:
+        started = clock()
+        for step in range(count):
+            varied = image_sorter.vary(pictures, generator(NONCE, "speed", step), mirror=False)
             # train_step returns the loss as a number, so the device has finished when it returns.
-            train_step(net, optimizer, functional.cross_entropy(net(pictures), answers))
-        rates.append(5 * step_flops / (clock() - started))
+            train_step(net, optimizer, functional.cross_entropy(net(varied.to(device)), answers))
+        return clock() - started
+
+    steps(_WARM_UP_STEPS)
+    until = clock() + _MEASURE_S
+    rates = []
+    while clock() < until:
+        rates.append(_TIMED_STEPS * flops / max(steps(_TIMED_STEPS), 1e-9))
     return max(1, round(median(rates)))
 
 
 class _Pictures(nn.Module):
-    def __init__(self, width: int = 8, size: int = 12) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, width, 3, padding=1, bias=False)
-        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.third = nn.Conv2d(width, 2 * width, 3, 2, padding=1, bias=False)
-        self.fourth = nn.Conv2d(2 * width, 2 * width, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for outputs in (width, width, 2 * width, 2 * width))
-        self.head = nn.Linear(2 * width, 10)
-        side = (size + 1) // 2
-        self.forward_flops = 18 * width * (size**2 * (1 + width) + side**2 * (2 * width + 4 * width))
-        self.example = (1, size, size)
+        self.first, self.first_norm = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.second, self.second_norm = nn.Conv2d(8, 16, 3, 2, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.head = nn.Linear(16, 10)
+        self.example = (1, 12, 12)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        for conv, norm in zip((self.first, self.second, self.third, self.fourth), self.norms, strict=True):
-            pictures = norm(conv(pictures)).relu()
+        pictures = self.first_norm(self.first(pictures)).relu()
+        pictures = self.second_norm(self.second(pictures)).relu()
         scores: Tensor = self.head(pictures.mean((2, 3)))
         return scores
 

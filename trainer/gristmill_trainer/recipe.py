@@ -14,7 +14,7 @@ from gristmill_protocol.jobs import DataStats, Message, Plan
 from gristmill_trainer.data import DataView
 
 CPU_FLOPS_PER_S = 50_000_000_000  # one core of a recent desktop, where a machine has not been measured
-STEP_OVERHEAD_FLOPS = 200_000_000  # what a step costs before its first multiplication, in the same coin
+STEP_OVERHEAD_FLOPS = 170_000_000  # what a step costs before its first multiplication, in the same coin
 BASE_BYTES = 500_000_000  # of a process with torch in it
 STATE_EXTRA_BYTES = 20_000  # of a state file besides its parameters and their two moments
 HELD_OUT = 0.2  # of each answer's examples, to measure on
@@ -175,6 +175,6 @@ def cut(*, steps: int, flops: int, state_bytes: int, gpu: Gpu) -> tuple[int, int
     seconds = flops / max(gpu.flops_per_s, 1)
     affordable = max(MIN_SEGMENTS, min(SHORT_JOB_SEGMENTS, SHORT_JOB_STATES_BYTES // state_bytes))
     wanted = max(affordable, round(seconds / SEGMENT_S))
-    segment_steps = max(1, steps // wanted)
+    segment_steps = -(-steps // wanted)
     segments = -(-steps // segment_steps)
     return segment_steps, segments if seconds <= WINDOW_S else WINDOW_S // SEGMENT_S

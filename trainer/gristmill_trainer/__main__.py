@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 done · 75 asked to leave, saved · 2 data or settings are bad, any machine would fail · 1 anything else.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _arguments(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     pin_environment()
     out = sys.stdout
@@ -44,21 +44,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2 if isinstance(failure, BadData | BadSettings) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m gristmill_trainer", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("run", "train a task to its end"), ("replay", "repeat a task's steps and say what came out")):
-        commands.add_parser(name, help=text).add_argument("task_dir", type=Path)
-    probe = commands.add_parser("probe", help="measure this machine's numeric class and speed")
-    probe.add_argument("--threads", type=int, default=1)
-    export = commands.add_parser("export", help="write the model as it is in a task's start state")
-    export.add_argument("task_dir", type=Path)
-    export.add_argument("model_dir", type=Path)
-    predict = commands.add_parser("predict", help="use a finished model")
-    predict.add_argument("model_dir", type=Path)
-    predict.add_argument("files", type=Path, nargs="*")
-    predict.add_argument("--text", action="append", default=[], help="a text itself instead of a file with it")
-    return parser
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    summary = argparse.ArgumentParser(prog="python -m gristmill_trainer", description=__doc__)
+    summary.add_argument("command", choices=("run", "replay", "probe", "export", "predict"))
+    summary.add_argument("arguments", nargs=argparse.REMAINDER)
+    chosen = summary.parse_args(argv)
+    parser = argparse.ArgumentParser(prog=f"python -m gristmill_trainer {chosen.command}")
+    match chosen.command:
+        case "run" | "replay":
+            parser.add_argument("task_dir", type=Path, help="holds task.json and input/; out/ is written")
+        case "probe":
+            parser.add_argument("--threads", type=int, default=1, help="of one operation; tasks say how many they use")
+        case "export":
+            parser.add_argument("task_dir", type=Path, help="its start state is what is exported")
+            parser.add_argument("model_dir", type=Path, help="is written")
+        case "predict":
+            parser.add_argument("model_dir", type=Path, help="a finished model")
+            parser.add_argument("files", type=Path, nargs="*")
+            parser.add_argument("--text", action="append", default=[], help="a text itself instead of a file with it")
+    # Only this kind of parsing lets --text stand between the folder and the files.
+    return parser.parse_intermixed_args(chosen.arguments, argparse.Namespace(command=chosen.command))
 
 
 class _SigTerm:

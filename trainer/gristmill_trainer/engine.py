@@ -23,6 +23,7 @@ from gristmill_trainer.sampling import Sampler
 from gristmill_trainer.segments import StepLog
 
 Emit = Callable[[TrainerEvent], None]
+TrainStep = Callable[[torch.nn.Module, torch.optim.Optimizer, torch.Tensor], float]
 PROGRESS_EVERY_S = 0.25
 MAX_GRADIENT_NORM = 5.0
 

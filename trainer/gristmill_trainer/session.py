@@ -93,7 +93,12 @@ def _task(folder: Path) -> tuple[TrainTask, Recipe]:
             todo="Take the settings from the recipe's plan.",
         )
     end = task.steps if task.step_to is None else task.step_to
-    if not 0 <= task.step_from <= end <= task.steps or (task.step_from > 0) != (task.state is not None):
+    nothing_to_replay = task.step_to == task.step_from
+    if (
+        not 0 <= task.step_from <= end <= task.steps
+        or nothing_to_replay
+        or (task.step_from > 0) != (task.state is not None)
+    ):
         raise BadRequest(
             f"The task's steps {task.step_from} to {end} of {task.steps} do not fit together with its state.",
             effect="Nothing was trained.",

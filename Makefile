@@ -47,7 +47,7 @@ proto: $(DEV) ## Generate Python from the .proto files
 
 .PHONY: contracts
 contracts: $(DEV) $(NODE_MODULES) ## Install the EVM node, build the contracts and their Python artifacts
-	@scripts/contracts
+	@$(BIN)/python contracts/generate.py
 
 .PHONY: bench
 bench: $(DEV) $(NODE_MODULES) ## Run every benchmark

@@ -1,29 +1,18 @@
-"""How a coordinator is set up: environment variables GRISTMILL_COORDINATOR_*, overridden by what serve() is given."""
+"""How a coordinator is set up: environment variables GRISTMILL_COORDINATOR_*, overridden by a file and by flags."""
 
 import json
 import os
 import secrets
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from eth_account.signers.local import LocalAccount
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gristmill_protocol.errors import BadSettings, NotFound
+from gristmill_protocol.keystore import load_key
 
 _SECRET_BYTES = 32
-
-
-class Deployment(BaseModel):
-    """deployment.json as the contracts' deployment writes it: which contracts, as whom, which recipe ids."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    chain_id: int
-    ledger: str
-    registry: str
-    token: str
-    coordinator_id: int
-    recipes: dict[str, int]  # recipe -> the Ledger's recipe id
 
 
 class Config(BaseSettings):
@@ -45,6 +34,7 @@ class Config(BaseSettings):
     deployment: Path = Path("deployment.json")
     operator_key: Path = Path("operator.json")  # keystore of the key that sends transactions
     operator_password: SecretStr = SecretStr("")
+    operator_password_file: Path | None = None  # instead of operator_password
     confirmations: int = Field(default=1, ge=1)  # blocks until a payment counts as final
     anchor_every_s: float = Field(default=5.0, ge=0)  # windows that close meanwhile share one transaction
     resend_tx_s: float = Field(default=180.0, gt=0)  # a transaction in no block by then is sent again
@@ -88,22 +78,23 @@ class Config(BaseSettings):
     def artifacts_dir(self) -> Path:
         return self.data_dir / "artifacts"
 
-    def read_deployment(self) -> Deployment:
-        """The contracts to work with.
+    def image(self, recipe: str, sandbox: str) -> str:
+        """The digest-pinned image that runs a recipe; "" outside containers."""
+        return self.images.get(recipe, "") if sandbox == "docker" else ""
+
+    def operator(self) -> LocalAccount:
+        """The key that sends transactions and signs reservations.
 
         Raises:
-            NotFound: no such file.
-            BadSettings: not a deployment.
+            NotFound, WrongKey: the keystore is missing, or the password does not open it.
         """
-        try:
-            return Deployment.model_validate_json(self.deployment.read_text())
-        except FileNotFoundError as err:
-            raise NotFound(
-                f"There is no deployment at {self.deployment}.",
-                todo="Deploy the contracts, or name the file with GRISTMILL_COORDINATOR_DEPLOYMENT.",
-            ) from err
-        except ValidationError as err:
-            raise BadSettings(f"{self.deployment} does not describe a deployment: {err}.") from err
+        password = self.operator_password.get_secret_value()
+        if self.operator_password_file is not None:
+            try:
+                password = self.operator_password_file.read_text().rstrip("\r\n")
+            except OSError as err:
+                raise NotFound(f"The operator's password cannot be read: {err}.") from err
+        return load_key(self.operator_key, password)
 
     def token_secret(self) -> bytes:
         """What signs bearer tokens: made at the first start, kept in data_dir for its owner's eyes only."""

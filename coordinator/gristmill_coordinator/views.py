@@ -193,7 +193,7 @@ def _view(
                 provider=slash.provider,
                 provider_name=slash.provider_name,
                 amount_usd_micros=slash.amount_usd_micros,
-                tx=slash.tx,
+                tx=slash.tx_hash,
                 reason=slash.reason,
             )
             for slash in slashes
@@ -227,7 +227,7 @@ def _window(row: Row, audits: list[Row], anchor: Row | None) -> WindowView:
         attempt_id=row.attempt_id,
         state=row.state,
         root=row.root,
-        anchor_tx=None if anchor is None else anchor.tx,
+        anchor_tx=None if anchor is None else anchor.tx_hash,
         beacon=row.beacon,
         segments=row.segments,
         audits=tuple(
@@ -256,5 +256,5 @@ def _bill(row: Row, statements: list[Row], settlement: Row | None) -> Bill | Non
         SignedStatement.model_validate(held).statement,
         verifier_bps=quote.verifier_bps,
         royalty_bps=quote.royalty_bps,
-        settle_tx=None if settlement is None else settlement.tx,
+        settle_tx=None if settlement is None else settlement.tx_hash,
     )

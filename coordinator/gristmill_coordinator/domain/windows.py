@@ -28,6 +28,20 @@ def window_advances(before: WindowState, after: WindowState) -> bool:
     return before is not WindowState.VOID and _RANK[after] > _RANK[before]
 
 
+class Finding(StrEnum):
+    """Why a window is void."""
+
+    FRAUD = "fraud"
+    NOT_REPRODUCIBLE = "not reproducible"  # nobody agrees with anybody: not the provider's fault alone
+    UNSERVED = "unserved"  # a sampled state, or the window's last, could not be had
+    NOT_RUN = "not run"  # verifiers could not re-run it
+    DROPPED = "dropped"  # it builds on work that is not there any more
+
+
+# After these a job does not go to the same machine again.
+EXCLUDING = (Finding.FRAUD, Finding.NOT_REPRODUCIBLE, Finding.UNSERVED, Finding.NOT_RUN)
+
+
 @dataclass(frozen=True)
 class Start:
     """Where a window has to begin: at the attempt's start or the previous window's end."""

@@ -115,6 +115,7 @@ class OrderBook:
             "paused": np.zeros(0, np.bool_),
             "cpu": np.zeros(0, np.bool_),
             "anybody": np.zeros(0, np.bool_),
+            "bonded": np.zeros(0, np.bool_),
         }
 
     def put(self, offer: Offer) -> None:
@@ -134,6 +135,7 @@ class OrderBook:
         columns["slots"][at] = terms.slots
         columns["class"][at] = self._classes.setdefault(terms.numeric_class, len(self._classes))
         columns["payout"][at] = self._payouts.setdefault(offer.payout.lower(), len(self._payouts))
+        columns["bonded"][at] = offer.bonded_usd_micros > 0
         columns["paused"][at] = terms.paused
         columns["cpu"][at] = terms.is_cpu
         columns["anybody"][at] = terms.sandbox == "docker"
@@ -146,17 +148,20 @@ class OrderBook:
         at = self._rows.get(node_id)
         return None if at is None else self._offers[at]
 
-    def rebond(self, provider: int, bonded_usd_micros: int) -> None:
-        """Note a provider's new bond, after a slash."""
-        for at, offer in enumerate(self._offers):
-            if offer.provider == provider:
-                self._offers[at] = replace(offer, bonded_usd_micros=bonded_usd_micros)
+    def unbond(self, provider: int) -> None:
+        """Note that a provider's bond is gone or about to go: it gets no work until it connects with a new one."""
+        for offer in [offer for offer in self._offers if offer.provider == provider]:
+            self.put(replace(offer, bonded_usd_micros=0))
 
     def heard(self, node_id: str, at_s: float) -> None:
         """Note when a node was last heard; 0 when its stream has ended."""
         at = self._rows.get(node_id)
         if at is not None:
             self._heard[at] = at_s
+
+    def heard_s(self, node_id: str) -> float:
+        at = self._rows.get(node_id)
+        return 0.0 if at is None else float(self._heard[at])
 
     def load(self, load: Mapping[str, int]) -> None:
         """Note how many attempts and audits each node has; nodes that are not named have none."""
@@ -215,11 +220,7 @@ class OrderBook:
             return []
         mask = self._can_verify(renter, recipe, since_s) & (self._column("class") == code)
         offers = [self._offers[at] for at in np.flatnonzero(mask)]
-        return [
-            offer
-            for offer in offers
-            if offer.bonded_usd_micros > 0 and offer.payout.lower() not in without and offer.node_id not in without
-        ]
+        return [o for o in offers if o.payout.lower() not in without and o.node_id not in without]
 
     def _requirements(self, demand: Demand, since_s: float) -> Iterable[tuple[str, Mask]]:
         """Each requirement in words, with the offers that meet it; an offer counts for the first it does not meet."""
@@ -233,6 +234,7 @@ class OrderBook:
         yield f"the recipe {demand.recipe!r}", self._runs(demand.recipe)
         yield "a container, or the renter's own machine", self._runs_for(demand.renter)
         yield "not paused by its owner", ~self._column("paused")
+        yield "a bond", self._column("bonded")
         yield "not tried with this job before", ~self._mask(demand.excluded)
         yield "another owner's machine that can check the work", self._has_verifier(demand, since_s)
         yield "a free slot", self._column("load") < self._column("slots")
@@ -240,10 +242,10 @@ class OrderBook:
     def _has_verifier(self, demand: Demand, since_s: float) -> Mask:
         """Offers in whose numeric class there is an eligible verifier with another payout address."""
         able = np.flatnonzero(self._can_verify(demand.renter, demand.recipe, since_s))
+        pairs = np.unique(np.stack([self._column("class")[able], self._column("payout")[able]]), axis=1)
         owners: dict[int, set[int]] = {}
-        for at in able:
-            if self._offers[at].bonded_usd_micros > 0:
-                owners.setdefault(int(self._columns["class"][at]), set()).add(int(self._columns["payout"][at]))
+        for code, payout in pairs.T.tolist():
+            owners.setdefault(code, set()).add(payout)
         crowded = [code for code, found in owners.items() if len(found) > 1]
         mask: Mask = np.isin(self._column("class"), crowded)
         for code, found in owners.items():
@@ -254,7 +256,8 @@ class OrderBook:
     def _can_verify(self, renter: str, recipe: str, since_s: float) -> Mask:
         heard: Mask = self._heard[: len(self._offers)] >= since_s
         slots: Mask = self._column("slots") > 0
-        return heard & slots & ~self._column("paused") & self._runs(recipe) & self._runs_for(renter)
+        mask: Mask = heard & slots & self._column("bonded") & ~self._column("paused")
+        return mask & self._runs(recipe) & self._runs_for(renter)
 
     def _cheapest(self, rows: NDArray[np.intp], demand: Demand) -> NDArray[np.intp]:
         if len(rows) <= _TOP:

@@ -21,13 +21,10 @@ async def node_connected(co: Coordinator, hello: pb.Hello) -> None:
     """Know a node whose key has been proven by its greeting.
 
     Raises:
-        BadRequest: it does not say who it is.
         NotAllowed: the provider's on-chain node key is another, or its bond is too small.
         Conflict: the node id belongs to another provider.
         ChainUnavailable: whose key it is cannot be looked up now.
     """
-    if not hello.node_id or len(hello.node_id) > _MAX_NAME:
-        raise BadRequest("A node needs an id of 1 to 60 characters.", todo="Correct the node's configuration.")
     provider = await co.chain.provider(hello.provider)
     if provider.node_key.lower() != hello.key.lower():
         raise NotAllowed(
@@ -64,7 +61,6 @@ async def node_connected(co: Coordinator, hello: pb.Hello) -> None:
             await tx.run(sa.update(nodes).where(nodes.c.node_id == hello.node_id).values(**values))
         await _book(co, tx, hello.node_id)
         tx.wake("matching", "dispatch", "audit")
-    logger.info("node_connected", node_id=hello.node_id, provider=hello.provider)
 
 
 async def offer_received(co: Coordinator, node_id: str, offer: pb.Offer) -> None:
@@ -79,6 +75,13 @@ async def offer_received(co: Coordinator, node_id: str, offer: pb.Offer) -> None
         await tx.run(sa.update(nodes).where(nodes.c.node_id == node_id).values(**values))
         await _book(co, tx, node_id)
         tx.wake("matching", "audit")
+    logger.info(
+        "offer_updated",
+        node_id=node_id,
+        ask_usd_micros_per_gpu_hour=terms.ask_usd_micros_per_gpu_hour,
+        slots=terms.slots,
+        paused=terms.paused,
+    )
 
 
 async def heartbeat(co: Coordinator, node_id: str, beat: pb.Heartbeat) -> None:
@@ -93,7 +96,6 @@ async def node_disconnected(co: Coordinator, node_id: str) -> None:
     async with co.store.write() as tx:
         values = {"connected": False, "changed_s": co.clock()}
         await tx.run(sa.update(nodes).where(nodes.c.node_id == node_id).values(**values))
-    logger.info("node_disconnected", node_id=node_id)
 
 
 async def refresh(co: Coordinator, since_s: float) -> None:
@@ -106,6 +108,17 @@ async def refresh(co: Coordinator, since_s: float) -> None:
 def listening_since(co: Coordinator) -> float:
     """Nodes heard at or after this unix time count as here."""
     return co.clock() - co.config.heartbeat_s * co.config.missed_heartbeats
+
+
+def silent(co: Coordinator, node_id: str) -> bool:
+    """Whether a node has missed too many heartbeats. Silence counts from our own start: it may be our outage."""
+    heard_s = max(co.started_s, co.book.heard_s(node_id), co.pulse.heard_s(node_id))
+    return heard_s < listening_since(co)
+
+
+async def holds(co: Coordinator, node_id: str, sha256: str) -> bool:
+    """Whether we have a state that this very node uploaded: a claim to another's file must open it to nobody."""
+    return co.artifacts.has(sha256) and await co.store.allowed(sha256, f"node:{node_id}")
 
 
 async def _book(co: Coordinator, tx: Tx, node_id: str) -> None:

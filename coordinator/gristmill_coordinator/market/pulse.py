@@ -17,6 +17,7 @@ class Pulse:
         self._beats: dict[str, Beat] = {}
         self._unwritten: set[str] = set()
         self._missing: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
 
     def beat(self, node_id: str, at_s: float, attempts: frozenset[str], audits: frozenset[str]) -> None:
         self._beats[node_id] = Beat(at_s, attempts, audits)
@@ -46,3 +47,15 @@ class Pulse:
             self._missing.pop(attempt_id, None)
             return now
         return self._missing.setdefault(attempt_id, now)
+
+    def may_show(self, attempt_id: str, now: float, every_s: float) -> bool:
+        """Whether an attempt's progress was not shown within the last every_s; it counts as shown now."""
+        if now < self._shown.get(attempt_id, 0.0) + every_s:
+            return False
+        self._shown[attempt_id] = now
+        return True
+
+    def forget(self, attempt_id: str) -> None:
+        """The attempt has ended."""
+        self._missing.pop(attempt_id, None)
+        self._shown.pop(attempt_id, None)

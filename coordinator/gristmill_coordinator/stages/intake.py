@@ -141,6 +141,7 @@ async def _insert_job(
             order=submission.order.model_dump(mode="json"),
             nonce=quoted.nonce,
             cap_usd_micros=quoted.cap_usd_micros,
+            steps=quoted.plan.steps,
             created_s=now,
             queued_s=now,
             reason=JobReason.SUBMITTED,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from gristmill_coordinator.domain.jobs import ACTIVE, JobReason
 from gristmill_coordinator.store.store import Row, Tx, change
@@ -11,6 +12,10 @@ from gristmill_coordinator.store.tables import attempts, audits, events, jobs, s
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.jobs import AttemptState, SignedStatement, WindowState
 from gristmill_protocol.ladder import Work
+
+logger = structlog.get_logger()
+
+_UNANSWERED = sa.and_(audits.c.outcome == "pending", audits.c.replayed.is_(None))
 
 
 async def tell(tx: Tx, job_id: str, kind: str, text: str, *, now: float, **fields: Any) -> None:
@@ -31,6 +36,15 @@ async def end_attempt(tx: Tx, attempt: Row, state: AttemptState, reason: str, *,
     await change(tx, jobs, jobs.c.job_id == attempt.job_id, reason=ended)
     tx.wake("commitment", "audit", "conclude", "dispatch", attempt.job_id)
     return True
+
+
+async def owned(tx: Tx, node_id: str, attempt_id: str) -> Row | None:
+    """The node's attempt, locked; None for another node's, which is nobody else's business."""
+    query = sa.select(attempts).where(attempts.c.attempt_id == attempt_id, attempts.c.node_id == node_id)
+    attempt = await tx.row(query.with_for_update())
+    if attempt is None:
+        logger.warning("foreign_attempt", node_id=node_id, attempt_id=attempt_id)
+    return attempt
 
 
 async def accepted_work(tx: Tx, job_id: str) -> list[Work]:
@@ -55,15 +69,14 @@ async def hold(tx: Tx, job_id: str, signed: SignedStatement) -> None:
 async def loads(tx: Tx) -> dict[str, int]:
     """Node id -> attempts it has and audits it is to run."""
     running = sa.select(attempts.c.node_id).where(attempts.c.state.in_(ACTIVE))
-    checking = sa.select(audits.c.node_id).where(audits.c.outcome == "pending", audits.c.node_id.is_not(None))
+    checking = sa.select(audits.c.node_id).where(_UNANSWERED, audits.c.node_id.is_not(None))
     return await _counts(tx, sa.union_all(running, checking))
 
 
 async def running(tx: Tx) -> dict[str, int]:
     """Node id -> attempts it has and audits it has been sent."""
-    attempts_ = sa.select(attempts.c.node_id).where(attempts.c.state.in_(ACTIVE))
-    sent = sa.and_(audits.c.outcome == "pending", audits.c.node_id.is_not(None), audits.c.sent_s > 0)
-    return await _counts(tx, sa.union_all(attempts_, sa.select(audits.c.node_id).where(sent)))
+    sent = sa.select(audits.c.node_id).where(_UNANSWERED, audits.c.node_id.is_not(None), audits.c.sent_s > 0)
+    return await _counts(tx, sa.union_all(sa.select(attempts.c.node_id).where(attempts.c.state.in_(ACTIVE)), sent))
 
 
 async def by_id(tx: Tx, table: sa.Table, ids: Sequence[str]) -> dict[str, Row]:

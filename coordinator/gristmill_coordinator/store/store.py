@@ -122,6 +122,13 @@ async def keep(tx: Tx, table: sa.Table, row: Row, *, due_s: float = 0.0, **value
     return await tx.run(sa.update(table).where(held).values(lock_token=None, due_s=due_s, **values)) == 1
 
 
+async def claimed(tx: Tx, table: sa.Table, row: Row) -> bool:
+    """Whether the claim on a row still holds; it does until the transaction ends then."""
+    key = table.primary_key.columns.values()[0]
+    held = sa.and_(key == getattr(row, key.name), table.c.lock_token == row.lock_token)
+    return await tx.row(sa.select(key).where(held).with_for_update()) is not None
+
+
 async def change(tx: Tx, table: sa.Table, where: sa.ColumnElement[bool], **values: Any) -> bool:
     """Change a row from outside its stage: any claim on it is broken and it is due at once. Whether it changed."""
     return await tx.run(sa.update(table).where(where).values(lock_token=None, due_s=0.0, **values)) > 0

@@ -120,6 +120,7 @@ jobs = Table(
     _json("order"),  # signed
     _int("nonce"),
     _int("cap_usd_micros"),
+    _int("steps"),
     _time("created_s", None),
     Column("reason", String, nullable=False, index=True),  # domain.jobs.JobReason; the state is derived from it
     _text("reason_text", ""),
@@ -181,12 +182,13 @@ segments = Table(
     "segments",
     metadata,
     Column("attempt_id", ForeignKey("attempts.attempt_id"), primary_key=True),
-    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", BigInteger, primary_key=True, autoincrement=False),
     Column("window_id", ForeignKey("windows.window_id"), nullable=False, index=True),
     _json("signed"),  # SignedRecord
     _json("state"),  # ArtifactRef of the boundary state after it
     _flag("uploaded"),
-    _time("asked_s"),  # when the node was first asked for the state
+    _time("asked_s"),  # when the state was first wanted from the node
+    _time("told_s"),  # when the node was last told so
     _text("refused", ""),  # why the node cannot serve it
 )
 
@@ -199,9 +201,11 @@ windows = Table(
     _int("number"),
     Column("state", String, nullable=False, index=True),  # WindowState
     _text("reason", ""),
+    _text("finding", ""),  # domain.windows.Finding, once void
     _int("first_index"),
-    _int("segments", 0),
-    _int("steps", 0),
+    _int("capacity"),  # segments after which it closes
+    _int("segments", 0),  # that count, once closed
+    _int("steps", 0),  # that they cover
     _maybe_text("root"),
     Column("anchor_id", ForeignKey("anchors.anchor_id"), index=True),
     _maybe_json("proof"),  # merkle.InclusionProof of root in the anchor's root
@@ -239,7 +243,7 @@ anchors = Table(
     metadata,
     _key("anchor_id"),
     _text("root"),
-    _maybe_text("tx"),
+    _maybe_text("tx_hash"),
     _time("sent_s"),
     _maybe_text("beacon"),
     *_claim(),
@@ -258,7 +262,7 @@ settlements = Table(
     "settlements",
     metadata,
     _key("settlement_id"),
-    _maybe_text("tx"),
+    _maybe_text("tx_hash"),
     _time("sent_s"),
     _flag("closed"),
     *_claim(),
@@ -275,7 +279,7 @@ slashes = Table(
     _json("verifiers"),  # payee ids that found the fraud
     _text("evidence"),  # SHA-256 of what proves it
     _text("reason"),
-    _maybe_text("tx"),
+    _maybe_text("tx_hash"),
     _time("sent_s"),
     _flag("closed"),
     *_claim(),

@@ -1,0 +1,34 @@
+"""What a trainer is told to do, from a job's order: the same words for those who run it and those who check it."""
+
+from gristmill_protocol.jobs import ArtifactRef, JobSpec, Quote, TrainTask
+
+
+def run_task(
+    spec: JobSpec,
+    quote: Quote,
+    *,
+    job_id: str,
+    attempt_id: str,
+    step_from: int,
+    segment_index: int,
+    state: ArtifactRef | None,
+) -> TrainTask:
+    """Run from an accepted state, or from the beginning, to the job's end."""
+    return TrainTask(
+        job_id=job_id,
+        attempt_id=attempt_id,
+        recipe=spec.recipe,
+        settings=quote.plan.settings,
+        seed=spec.seed,
+        steps=quote.plan.steps,
+        segment_steps=quote.plan.segment_steps,
+        step_from=step_from,
+        segment_index=segment_index,
+        data=spec.data,
+        state=state,
+    )
+
+
+def replay_task(run: TrainTask, *, step_to: int) -> TrainTask:
+    """Run one segment only, for its digests."""
+    return run.model_copy(update={"step_to": step_to})

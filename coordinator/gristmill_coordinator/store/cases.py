@@ -1,0 +1,106 @@
+"""Everything an audit of a window has to know, read at once."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from gristmill_coordinator.store import jobs as job_rows
+from gristmill_coordinator.store.store import Row, Tx
+from gristmill_coordinator.store.tables import attempts, audits, jobs, segments, windows
+from gristmill_protocol.commitments import SegmentRecord, SignedRecord
+from gristmill_protocol.jobs import ArtifactRef, JobSpec, Quote, WindowState
+from gristmill_protocol.progress import Replayed
+
+SECOND_OPINION = "second opinion"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sampled window with its attempt, its job, its segments' records and its audits so far."""
+
+    window: Row
+    attempt: Row
+    job: Row
+    quote: Quote
+    spec: JobSpec
+    before: WindowState | None  # of the attempt's previous window
+    segments: dict[int, Row]  # by index; from the one before the window to its last
+    audits: list[Row]
+
+    @property
+    def last_index(self) -> int:
+        return int(self.window.first_index + self.window.segments - 1)
+
+    @property
+    def settled_before(self) -> bool:
+        """Whether all earlier work of the attempt has passed, so that this window's verdict can count."""
+        return self.before in (None, WindowState.PASSED, WindowState.PAID)
+
+    def signed(self, index: int) -> SignedRecord:
+        return SignedRecord.model_validate(self.segments[index].signed)
+
+    def record(self, index: int) -> SegmentRecord:
+        return self.signed(index).record
+
+    def state_after(self, index: int) -> ArtifactRef:
+        return ArtifactRef.model_validate(self.segments[index].state)
+
+    def input_of(self, index: int) -> ArtifactRef | None:
+        """The state a segment starts from; None for the initial one, which everyone derives."""
+        if index > self.attempt.segment_from:
+            return self.state_after(index - 1)
+        return None if self.attempt.start is None else ArtifactRef.model_validate(self.attempt.start)
+
+    def needed_states(self) -> set[int]:
+        """The segments whose end states somebody needs: a verifier's input, or the state the job goes on from."""
+        open_audits = [one for one in self.audits if one.replayed is None]
+        inputs = {one.segment - 1 for one in open_audits if one.segment > self.attempt.segment_from}
+        ends_job = self.record(self.last_index).step_to == self.quote.plan.steps
+        return inputs if ends_job else inputs | {self.last_index}
+
+    def of_segment(self, index: int) -> list[Row]:
+        """The audits of one segment: the drawn one, then the second opinion if there is one."""
+        mine = [one for one in self.audits if one.segment == index]
+        return sorted(mine, key=lambda one: one.why == SECOND_OPINION)
+
+    def answers(self, index: int) -> list[Replayed | None]:
+        return [answer(one) for one in self.of_segment(index)]
+
+
+def answer(audit: Row) -> Replayed | None:
+    return None if audit.replayed is None else Replayed.model_validate(audit.replayed)
+
+
+async def cases(tx: Tx, rows: Sequence[Row]) -> list[Case]:
+    """The cases of these windows, with a handful of queries whatever their number."""
+    attempts_ = await job_rows.by_id(tx, attempts, [row.attempt_id for row in rows])
+    jobs_ = await job_rows.by_id(tx, jobs, [row.job_id for row in rows])
+    ids = list(attempts_)
+    states: dict[tuple[str, int], WindowState] = {
+        (row.attempt_id, row.number): WindowState(row.state)
+        for row in await tx.rows(sa.select(windows).where(windows.c.attempt_id.in_(ids)))
+    }
+    audits_: dict[str, list[Row]] = defaultdict(list)
+    for row in await tx.rows(sa.select(audits).where(audits.c.window_id.in_([row.window_id for row in rows]))):
+        audits_[row.window_id].append(row)
+    return [
+        Case(
+            window=row,
+            attempt=attempts_[row.attempt_id],
+            job=jobs_[row.job_id],
+            quote=Quote.model_validate(jobs_[row.job_id].quote),
+            spec=JobSpec.model_validate(jobs_[row.job_id].spec),
+            before=states.get((row.attempt_id, row.number - 1)),
+            segments=await _segments(tx, row),
+            audits=sorted(audits_[row.window_id], key=lambda audit: (audit.segment, audit.why)),
+        )
+        for row in rows
+    ]
+
+
+async def _segments(tx: Tx, window: Row) -> dict[int, Row]:
+    last = window.first_index + window.segments - 1
+    mine = sa.and_(segments.c.attempt_id == window.attempt_id, segments.c.segment.between(window.first_index - 1, last))
+    return {row.segment: row for row in await tx.rows(sa.select(segments).where(mine))}

@@ -1,0 +1,103 @@
+"""What a verdict on a window changes besides the window itself, inside the transaction of the stage that found it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from gristmill_coordinator.domain.windows import UNJUDGED, Finding
+from gristmill_coordinator.store.jobs import end_attempt, tell
+from gristmill_coordinator.store.store import Row, Tx, change, keep
+from gristmill_coordinator.store.tables import attempts, audits, jobs, nodes, slashes, standings, windows
+from gristmill_protocol.jobs import ArtifactRef, AttemptState, WindowState
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a fraud rests on.
+
+    Args:
+        verifiers: payee ids of those who found it; none for a broken chain, which anyone sees.
+        evidence: SHA-256, hex, of the record and the answers that contradict it.
+    """
+
+    verifiers: Sequence[int]
+    evidence: str
+
+
+async def void(tx: Tx, window: Row, finding: Finding, reason: str, *, now: float, proof: Proof | None = None) -> bool:
+    """Void a claimed window and what builds on it, and end its attempt; fraud has the provider's stake taken.
+
+    False, and nothing changed, if the claim was lost.
+    """
+    if not await keep(tx, windows, window, state=WindowState.VOID, finding=finding, reason=reason):
+        return False
+    later = sa.and_(
+        windows.c.attempt_id == window.attempt_id, windows.c.number > window.number, windows.c.state.in_(UNJUDGED)
+    )
+    follows = "It follows a window that is void."
+    await change(tx, windows, later, state=WindowState.VOID, finding=Finding.DROPPED, reason=follows)
+    voided = sa.select(windows.c.window_id).where(
+        windows.c.attempt_id == window.attempt_id, windows.c.number >= window.number
+    )
+    open_audits = sa.and_(audits.c.window_id.in_(voided), audits.c.outcome == "pending")
+    await change(tx, audits, open_audits, outcome="unserved")
+    attempt = await tx.row(sa.select(attempts).where(attempts.c.attempt_id == window.attempt_id))
+    if attempt is None:
+        raise LookupError(window.attempt_id)
+    await end_attempt(tx, attempt, AttemptState.FAILED, reason, now=now, code="void")
+    await tell(tx, window.job_id, "audit", f"Work of {attempt.provider_name!r} does not count: {reason}", now=now)
+    if finding is Finding.FRAUD and proof is not None:
+        await _accuse(tx, window, attempt, reason, proof, now=now)
+    tx.wake("conclude", "dispatch")
+    return True
+
+
+async def accept(
+    tx: Tx, window: Row, *, verifier: int, steps_from: int, state_root: str, state: ArtifactRef, provider: int
+) -> bool:
+    """Pass a claimed window: its steps become payable and its last state the one to go on from."""
+    if not await keep(tx, windows, window, state=WindowState.PASSED, verifier=verifier, reason=""):
+        return False
+    moved = await change(
+        tx,
+        jobs,
+        sa.and_(jobs.c.job_id == window.job_id, jobs.c.steps_accepted == steps_from),
+        steps_accepted=steps_from + window.steps,
+        segments_accepted=window.first_index + window.segments,
+        state_root=state_root,
+        state=state.model_dump(mode="json"),
+    )
+    if not moved:
+        raise LookupError(f"window {window.window_id} does not continue its job")
+    await tx.add(standings, {"provider": provider})
+    known = sa.update(standings).where(standings.c.provider == provider)
+    await tx.run(known.values(clean_windows=standings.c.clean_windows + 1))
+    tx.wake("conclude", "audit", "dispatch")
+    return True
+
+
+async def disgrace(tx: Tx, provider: int, *, frauds: int = 0) -> None:
+    """Have a payee start over as unknown."""
+    await tx.add(standings, {"provider": provider})
+    known = sa.update(standings).where(standings.c.provider == provider)
+    await tx.run(known.values(clean_windows=0, frauds=standings.c.frauds + frauds))
+
+
+async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, proof: Proof, *, now: float) -> None:
+    """Leave the slash for the slashing stage; until it is done the provider's machines get no work."""
+    slash = {
+        "window_id": window.window_id,
+        "job_id": window.job_id,
+        "provider": attempt.provider,
+        "provider_name": attempt.provider_name,
+        "verifiers": sorted(set(proof.verifiers)),
+        "evidence": proof.evidence,
+        "reason": reason,
+    }
+    await tx.add(slashes, slash)
+    await disgrace(tx, attempt.provider, frauds=1)
+    await tx.run(
+        sa.update(nodes).where(nodes.c.provider == attempt.provider).values(bonded_usd_micros=0, changed_s=now)
+    )
+    tx.wake("slashing")

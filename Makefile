@@ -59,7 +59,7 @@ image: ## Build the image that jobs run in
 
 .PHONY: up
 up: ## Start Postgres, a dev chain, a coordinator and a node with Docker Compose
-	@scripts/compose up --build $(ARGS)
+	@scripts/compose --profile dev up --build $(ARGS)
 
 .PHONY: clean
 clean: ## Remove everything that make made

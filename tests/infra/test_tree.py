@@ -60,8 +60,8 @@ def test_no_path_of_one_machine_is_committed(texts: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("pattern", "line"),
     [
-        (REGISTRY_ADDRESS, "--extra-index-url https:" + "//download.pytorch.org/whl/cpu"),
-        (REGISTRY_ADDRESS, '"resolved": "https:' + '//registry.npmjs.org/solc/-/solc-0.8.37.tgz"'),
+        (REGISTRY_ADDRESS, "--extra-index-url https://download.py" + "torch.org/whl/cpu"),
+        (REGISTRY_ADDRESS, "resolved: https://regis" + "try.npmjs.org/solc/-/solc-0.8.37.tgz"),
         (MACHINE_PATH, "open('/" + "home/ada/data')"),
         (MACHINE_PATH, "wheels=/" + "opt/wheels"),
     ],

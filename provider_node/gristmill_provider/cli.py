@@ -17,6 +17,7 @@ from gristmill_protocol.keystore import create_key
 from gristmill_provider.config import NodeConfig, load_config
 from gristmill_provider.daemon import build
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
+from gristmill_provider.runner import Runner
 
 app = typer.Typer(name="gristmill-node", help="Earn with an idle graphics card.", no_args_is_help=True)
 key_app = typer.Typer(help="The key that the node signs its work with.", no_args_is_help=True)
@@ -34,7 +35,6 @@ def up(
     cpu: Annotated[bool | None, typer.Option(help="Offer the CPU instead of a graphics card.")] = None,
 ) -> None:
     """Offer this machine and work, until SIGTERM or Ctrl-C. SIGHUP reads price and pause again."""
-    _log_to_stderr()
     flags = {
         "name": name,
         "coordinator": coordinator,
@@ -47,12 +47,7 @@ def up(
     def reload() -> NodeConfig:
         return load_config(config, flags)
 
-    try:
-        asyncio.run(_run(reload))
-    except NodeEnded as ended:
-        _fail(ended.reason, ended.code)
-    except GristmillError as err:
-        _fail(err, ExitCode.USAGE)
+    run_until_stopped(reload)
 
 
 @key_app.command("new")
@@ -77,8 +72,24 @@ def main() -> None:
     app()
 
 
-async def _run(reload: Callable[[], NodeConfig]) -> None:
-    node = build(reload(), reload=reload)
+def run_until_stopped(reload: Callable[[], NodeConfig], *, runner: Runner | None = None) -> None:
+    """Run a node until SIGTERM or Ctrl-C; a failure is said in a sentence and ends with its exit code.
+
+    Args:
+        reload: reads the configuration; again at every SIGHUP.
+        runner: instead of the configured backend's.
+    """
+    _log_to_stderr()
+    try:
+        asyncio.run(_run(reload, runner))
+    except NodeEnded as ended:
+        _fail(ended.reason, ended.code)
+    except GristmillError as err:
+        _fail(err, ExitCode.USAGE)
+
+
+async def _run(reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
+    node = build(reload(), runner=runner, reload=reload)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
@@ -88,7 +99,7 @@ async def _run(reload: Callable[[], NodeConfig]) -> None:
 
 def _fail(err: GristmillError, code: ExitCode) -> None:
     typer.echo(f"error: {err}\n       Exit code {code:d} ({code.name}); docs/providers.md explains it.", err=True)
-    raise typer.Exit(code)
+    raise SystemExit(code)
 
 
 def _log_to_stderr() -> None:

@@ -1,0 +1,64 @@
+"""gristmill localnet: a market to try things on, without money and without strangers."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gristmill_localnet.demo import run_demo
+from gristmill_localnet.net import HTTP_PORT, Sandbox, localnet
+from gristmill_localnet.sandbox_image import trainer_image
+
+app = typer.Typer(help="The whole market on this machine, with test money.", no_args_is_help=True)
+
+SandboxOption = Annotated[
+    Sandbox, typer.Option(help="process: plain processes, for your own jobs. docker: hardened containers.")
+]
+
+
+@app.command()
+def up(
+    folder: Annotated[Path, typer.Option(help="Keys, databases and logs go here.")] = Path(".localnet"),
+    port: Annotated[int, typer.Option(help="Of the coordinator's HTTP API.")] = HTTP_PORT,
+    sandbox: SandboxOption = "process",
+) -> None:
+    """Start a market and keep it until Ctrl-C."""
+    console = Console()
+    console.print("Starting an EVM node, a coordinator and four providers …")
+    with _interruptible(), localnet(folder, sandbox=sandbox, image=trainer_image(sandbox), http_port=port) as net:
+        console.print("The market is up. In another shell, be its renter:\n")
+        for name, value in net.environment().items():
+            console.print(f"  export {name}={value}", soft_wrap=True, highlight=False)
+        console.print("\n  gristmill account\n  gristmill train image-sorter YOUR_PHOTOS --budget 0.05")
+        console.print("\nCtrl-C stops it.")
+        signal.pause()
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="The model stays here.")] = Path(".demo"),
+    sandbox: SandboxOption = "process",
+) -> None:
+    """Train on real handwriting, once with an honest provider and once with one that cheats."""
+    with _interruptible():
+        run_demo(folder, Console(), sandbox=sandbox, image=trainer_image(sandbox))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop every part in order, and say so."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print("\nStopped. Nothing is left running.")
+        raise typer.Exit(130) from None
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

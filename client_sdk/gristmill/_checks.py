@@ -86,14 +86,16 @@ def check_statement(wanted: Statement, quote: Quote, job: JobView) -> None:
 
 
 def _earned_by_provider(quote: Quote, job: JobView) -> dict[int, int]:
-    """The most each provider may be paid: accepted steps at the price agreed with it, micro-USD."""
-    quoted = {(candidate.provider, candidate.device): candidate.price_usd_micros for candidate in quote.candidates}
+    """The most each provider may be paid, micro-USD: its accepted steps at the price of the attempt that made them.
+
+    A job may move to a machine that was not quoted, so an attempt's price is the coordinator's word; what holds it is
+    the cap over all.
+    """
     steps: defaultdict[tuple[int, int], int] = defaultdict(int)
     end = min(job.steps_accepted, quote.plan.steps)
     for attempt in sorted(job.attempts, key=lambda attempt: attempt.number, reverse=True):
-        agreed = quoted.get((attempt.provider, attempt.device), attempt.price_usd_micros)
         accepted = min(attempt.step_to, end) - attempt.step_from
-        steps[attempt.provider, min(agreed, attempt.price_usd_micros)] += max(accepted, 0)
+        steps[attempt.provider, attempt.price_usd_micros] += max(accepted, 0)
         end = min(end, attempt.step_from)  # what came later was done by somebody else
     limits: defaultdict[int, int] = defaultdict(int)
     for (provider, price), done in steps.items():

@@ -187,15 +187,6 @@ def test_statement_above_the_cap_is_refused(moved: tuple[Quote, JobView]) -> Non
         check_statement(_statement(quote, (7, 4, quote.cap_usd_micros + 1)), quote, dear)
 
 
-def test_quoted_machine_cannot_raise_its_price(moved: tuple[Quote, JobView]) -> None:
-    quote, view = moved
-    price = quote.price_usd_micros
-    dearer = view.model_copy(update={"attempts": (_attempt(1, 1, 0, 100, price + 10_000, "fake"),)})
-
-    with pytest.raises(RefusedToSign, match="provider 1"):
-        check_statement(_statement(quote, (1, 3, price + 10_000)), quote, dearer)
-
-
 @given(cuts=st.lists(st.integers(1, STEPS - 1), unique=True, max_size=5), lie=st.integers(0, 5))
 def test_honest_statement_always_passes_and_one_micro_more_never(
     ordered: tuple[JobSpec, Quote, JobView], cuts: list[int], lie: int

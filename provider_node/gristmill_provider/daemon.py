@@ -38,13 +38,18 @@ _FAREWELL_S = 5  # to hand over what was journaled last; what remains is deliver
 
 
 def build(
-    config: NodeConfig, *, runner: Runner | None = None, reload: Callable[[], NodeConfig] | None = None
+    config: NodeConfig,
+    *,
+    runner: Runner | None = None,
+    reload: Callable[[], NodeConfig] | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> "Node":
     """A node that has its key and its device, and has not begun.
 
     Args:
         runner: instead of the configured backend's.
         reload: reads the configuration again.
+        transport: carries the artifact requests instead of the network.
     Raises:
         NodeEnded: the key or the device is missing.
     """
@@ -54,7 +59,15 @@ def build(
         device = find_cpu(config.limits.memory_bytes) if config.cpu else find_gpu(config.gpu)
     node_id = _node_id(config.state_dir, key.address)
     chosen = runner or _runner(config, node_id, device.uuid)
-    return Node(config, key=key, node_id=node_id, device=device, runner=chosen, reload=reload or (lambda: config))
+    return Node(
+        config,
+        key=key,
+        node_id=node_id,
+        device=device,
+        runner=chosen,
+        reload=reload or (lambda: config),
+        transport=transport,
+    )
 
 
 class Node:
@@ -69,6 +82,7 @@ class Node:
         device: Device,
         runner: Runner,
         reload: Callable[[], NodeConfig],
+        transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.node_id = node_id
@@ -77,6 +91,7 @@ class Node:
         self._device = device
         self._runner = runner
         self._reload = reload
+        self._transport = transport
         self._clock = clock
         self._stop = asyncio.Event()
         self._probing: asyncio.Task[Probed] | None = None
@@ -178,7 +193,9 @@ class Node:
     def _http(self) -> httpx.AsyncClient:
         ca_file = self._config.ca_file
         verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-        return httpx.AsyncClient(base_url=self._config.coordinator_url, timeout=_HTTP_TIMEOUT_S, verify=verify)
+        return httpx.AsyncClient(
+            base_url=self._config.coordinator_url, timeout=_HTTP_TIMEOUT_S, verify=verify, transport=self._transport
+        )
 
     async def _measure(self) -> Probed | None:
         """What the training program measures of this machine; None: stopped meanwhile."""

@@ -1,0 +1,132 @@
+"""A training program without training: it speaks like gristmill_trainer, and its states are functions of seed and step.
+
+settings: steps are done at once; "hold_at": wait there for SIGTERM; "fail_at": say so and exit with 2;
+"crash_at": exit with 9 without a word; "babble_at": print what is no event; "ignore_sigterm": hold for good.
+"""
+
+import json
+import signal
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NoReturn
+
+NUMERIC_CLASS = sha256(b"fake class").hexdigest()
+FLOPS_PER_S = 1_000_000_000
+
+
+def state_root(seed: int, step: int) -> str:
+    return sha256(f"state {seed} {step}".encode()).hexdigest()
+
+
+def state_file(seed: int, step: int) -> bytes:
+    return json.dumps({"seed": seed, "step": step}).encode()
+
+
+def digest(name: str, step_from: int, step_to: int) -> str:
+    return sha256(f"{name} {step_from} {step_to}".encode()).hexdigest()
+
+
+def say(event: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+class Trainer:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.task = json.loads((folder / "task.json").read_text())
+        self.settings = self.task["settings"]
+        self.seed = self.task["seed"]
+        self.begun = self.task["step_from"]
+        self.index = self.task["segment_index"]
+        (folder / "out" / "states").mkdir(parents=True)
+        (folder / "out" / "result").mkdir()
+        assert (folder / "input" / "data").is_file()
+        if self.task["state"] is not None:
+            held = (folder / "input" / "state.safetensors").read_bytes()
+            assert held == state_file(self.seed, self.begun)
+
+    def run(self) -> NoReturn:
+        say("started", numeric_class=NUMERIC_CLASS, state_root=state_root(self.seed, self.begun), step=self.begun)
+        for step in range(self.begun, self.task["steps"]):
+            self.misbehave(step)
+            say("progress", step=step + 1, metrics={"loss": 1 / (step + 1)})
+            if (step + 1) % self.task["segment_steps"] == 0 or step + 1 == self.task["steps"]:
+                self.close(step + 1)
+        (self.folder / "out" / "result" / "model.txt").write_bytes(b"a model")
+        files = {"model.txt": sha256(b"a model").hexdigest()}
+        step = self.task["steps"]
+        say("finished", step=step, state_root=state_root(self.seed, step), scorecard={"right": 97}, files=files)
+        sys.exit(0)
+
+    def misbehave(self, step: int) -> None:
+        if step == self.settings.get("fail_at"):
+            say("failed", code="bad_data", what="A picture is broken.", effect="Nothing was trained.", todo="Mend it.")
+            sys.exit(2)
+        if step == self.settings.get("crash_at"):
+            sys.stderr.write("out of luck\n")
+            sys.exit(9)
+        if step == self.settings.get("babble_at"):
+            sys.stdout.write("hello\n")
+            sys.stdout.flush()
+        if step == self.settings.get("hold_at"):
+            self.hold(step)
+
+    def hold(self, step: int) -> NoReturn:
+        signal.sigwait({signal.SIGTERM})
+        if self.settings.get("ignore_sigterm"):
+            while True:
+                signal.sigwait({signal.SIGTERM})
+        if step > self.begun:
+            self.close(step)
+        say("stopped", step=step)
+        sys.exit(75)
+
+    def close(self, step: int) -> None:
+        name = f"out/states/{self.index}.safetensors"
+        content = state_file(self.seed, step)
+        (self.folder / name).write_bytes(content)
+        say(
+            "segment",
+            index=self.index,
+            step_from=self.begun,
+            step_to=step,
+            state_root_prev=state_root(self.seed, self.begun),
+            state_root=state_root(self.seed, step),
+            data_root=digest("data", self.begun, step),
+            metrics_root=digest("metrics", self.begun, step),
+            micro_root=digest("micro", self.begun, step),
+            started_ms=1000 * self.begun,
+            ended_ms=1000 * step,
+            state_file=name,
+            state_sha256=sha256(content).hexdigest(),
+        )
+        self.begun, self.index = step, self.index + 1
+
+    def replay(self) -> NoReturn:
+        end = self.task["step_to"]
+        say(
+            "replayed",
+            step_from=self.begun,
+            step_to=end,
+            state_root_prev=state_root(self.seed, self.begun),
+            state_root=state_root(self.seed, end),
+            data_root=digest("data", self.begun, end),
+            metrics_root=digest("metrics", self.begun, end),
+        )
+        sys.exit(0)
+
+
+def main() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if sys.argv[1] == "probe":
+        say("probed", numeric_class=NUMERIC_CLASS, flops_per_s=FLOPS_PER_S)
+    elif sys.argv[1] == "run":
+        Trainer(Path(sys.argv[2])).run()
+    else:
+        Trainer(Path(sys.argv[2])).replay()
+
+
+if __name__ == "__main__":
+    main()

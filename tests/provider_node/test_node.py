@@ -1,0 +1,327 @@
+"""A whole node against a scripted coordinator: real stream, real processes, artifacts in memory."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fakes import trainer
+from fakes.provider_side import MARKET, FakeArtifacts, ScriptedCoordinator, audit, lease, ref, spec, task
+from gristmill_protocol.commitments import SignedRecord, chain_break
+from gristmill_protocol.errors import NotAllowed
+from gristmill_protocol.signing import (
+    GREETING_TYPE,
+    RECEIPT_TYPE,
+    SEGMENT_RECORD_TYPE,
+    recover,
+)
+from gristmill_protocol.v1 import provider_pb2 as pb
+from gristmill_provider.config import NodeConfig
+from gristmill_provider.daemon import build
+from gristmill_provider.exit_codes import ExitCode, NodeEnded
+from gristmill_provider.journal import Journal
+from gristmill_provider.meter import receipt_message
+from gristmill_provider.runner import ProcessRunner
+
+pytestmark = pytest.mark.slow
+FAKE_TRAINER = (sys.executable, trainer.__file__)
+Running = Callable[..., Any]
+
+
+def state(step: int) -> bytes:
+    return trainer.state_file(7, step)
+
+
+async def test_a_node_greets_and_offers_what_was_measured(coordinator: ScriptedCoordinator, running: Running) -> None:
+    async with running() as node:
+        [offer] = await coordinator.expect("offer")
+        await coordinator.expect("heartbeat")
+
+    [(hello, greeting, challenge)] = coordinator.greetings
+    signed: dict[str, object] = {"challenge": challenge, "provider": 3}
+    assert recover(MARKET.registry, GREETING_TYPE, signed, greeting.signature) == hello.key
+    assert hello.node_id == node.node_id
+    assert offer.numeric_class.hex() == trainer.NUMERIC_CLASS
+    assert (offer.device, offer.is_cpu, offer.sandbox) == ("CPU", True, "process")
+    assert (offer.flops_per_s, offer.ask_usd_micros_per_gpu_hour) == (trainer.FLOPS_PER_S, 300_000)
+
+
+async def test_an_attempt_is_run_signed_and_handed_over(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    async with running():
+        coordinator.say(lease=lease())
+        finished = await coordinator.expect_state("FINISHED")
+        key = coordinator.greetings[0][0].key
+
+    assert [reply.accepted for reply in coordinator.bodies("lease_reply")] == [True]
+    assert coordinator.states() == ["PREPARING", "RUNNING", "FINISHED"]
+    reports = coordinator.bodies("segment")
+    records = [SignedRecord.model_validate_json(report.signed_record_json) for report in reports]
+    assert chain_break([signed.record for signed in records]) is None
+    assert [(signed.record.step_from, signed.record.step_to) for signed in records] == [(0, 4), (4, 8), (8, 10)]
+    for signed in records:
+        assert recover(MARKET.registry, SEGMENT_RECORD_TYPE, signed.record.typed(), signed.signature) == key
+    assert [report.uploaded for report in reports] == [True] * 3
+    assert all(
+        artifacts.held[report.state.sha256] == state(r.record.step_to)
+        for report, r in zip(reports, records, strict=True)
+    )
+    assert json.loads(finished.finished_json)["files"] == {"model.txt": ref(b"a model").sha256}
+    assert ref(b"a model").sha256 in artifacts.held
+
+
+async def test_receipts_count_up_under_the_nodes_signature(coordinator: ScriptedCoordinator, running: Running) -> None:
+    async with running():
+        coordinator.say(lease=lease())
+        receipts = await coordinator.expect("receipt", 3)
+        key = coordinator.greetings[0][0].key
+
+    assert [(receipt.number, receipt.steps, receipt.gpu_ms) for receipt in receipts] == [
+        (1, 4, 4_000), (2, 8, 8_000), (3, 10, 10_000),
+    ]  # fmt: skip
+    for receipt in receipts:
+        assert recover(MARKET.registry, RECEIPT_TYPE, receipt_message(receipt), receipt.signature) == key
+
+
+async def test_an_attempt_goes_on_from_a_boundary_state(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    start = artifacts.add(state(4))
+
+    async with running():
+        coordinator.say(lease=lease(task(step_from=4, segment_index=1, state=start)))
+        await coordinator.expect_state("FINISHED")
+
+    records = [json.loads(report.signed_record_json)["record"] for report in coordinator.bodies("segment")]
+    assert [(record["index"], record["step_from"]) for record in records] == [(1, 4), (2, 8)]
+    assert [receipt.steps for receipt in coordinator.bodies("receipt")] == [4, 6]
+
+
+async def test_a_repeated_lease_offer_starts_one_attempt(coordinator: ScriptedCoordinator, running: Running) -> None:
+    async with running():
+        coordinator.say(lease=lease(task(settings={"hold_at": 5})))
+        coordinator.say(lease=lease(task(settings={"hold_at": 5})))
+        replies = await coordinator.expect("lease_reply", 2)
+
+    assert [reply.accepted for reply in replies] == [True, True]
+    assert coordinator.states().count("PREPARING") == 1
+
+
+async def test_a_node_without_a_free_slot_declines(coordinator: ScriptedCoordinator, running: Running) -> None:
+    async with running():
+        coordinator.say(lease=lease(task(settings={"hold_at": 5})))
+        coordinator.say(lease=lease(task("attempt_2")))
+        replies = await coordinator.expect("lease_reply", 2)
+
+    assert [(reply.accepted, reply.reason) for reply in replies] == [
+        (True, ""), (False, "All slots of this node are taken."),
+    ]  # fmt: skip
+
+
+async def test_a_stopped_attempt_saves_and_yields(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    async with running():
+        coordinator.say(lease=lease(task(settings={"hold_at": 6})))
+        await coordinator.expect("segment")
+        coordinator.say(stop=pb.StopAttempt(attempt_id="attempt_1", reason="The renter stopped the job.", grace_s=5))
+        yielded = await coordinator.expect_state("YIELDED")
+
+    assert yielded.reason == "The renter stopped the job."
+    assert [json.loads(s.signed_record_json)["record"]["step_to"] for s in coordinator.bodies("segment")] == [4, 6]
+    assert ref(state(6)).sha256 in artifacts.held
+
+
+async def test_a_trainer_that_does_not_leave_is_killed_and_proven_work_counts(
+    coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
+) -> None:
+    limits = config.limits.model_copy(update={"stop_grace_s": 0.1})
+
+    async with running(config.model_copy(update={"limits": limits})):
+        coordinator.say(lease=lease(task(settings={"hold_at": 6, "ignore_sigterm": True})))
+        await coordinator.expect("segment")
+        coordinator.say(stop=pb.StopAttempt(attempt_id="attempt_1", reason="Enough.", grace_s=60))
+        await coordinator.expect_state("YIELDED")
+
+    assert coordinator.states() == ["PREPARING", "RUNNING", "YIELDED"]
+
+
+async def test_an_owner_who_stops_the_node_makes_its_attempts_yield(
+    coordinator: ScriptedCoordinator, running: Running
+) -> None:
+    async with running():
+        coordinator.say(lease=lease(task(settings={"hold_at": 6})))
+        await coordinator.expect("segment")
+
+    assert coordinator.states()[-1] == "YIELDED"
+    assert len(coordinator.bodies("segment")) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "renters_fault", "words"),
+    [
+        ({"fail_at": 2}, "bad_data", True, "A picture is broken. Nothing was trained. Mend it."),
+        ({"crash_at": 2}, "unavailable", False, "out of luck"),
+        ({"babble_at": 2}, "unavailable", False, "cannot be understood"),
+    ],
+)
+async def test_a_failure_is_reported_with_its_sentence(
+    settings: dict[str, Any], code: str, renters_fault: bool, words: str,
+    coordinator: ScriptedCoordinator, running: Running,
+) -> None:  # fmt: skip
+    async with running():
+        coordinator.say(lease=lease(task(settings=settings)))
+        failed = await coordinator.expect_state("FAILED")
+
+    assert (failed.code, failed.renters_fault) == (code, renters_fault)
+    assert words in failed.reason
+
+
+async def test_missing_data_fails_the_attempt(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    artifacts.held.clear()
+
+    async with running():
+        coordinator.say(lease=lease())
+        failed = await coordinator.expect_state("FAILED")
+
+    assert failed.code == "not_found"
+
+
+async def test_a_result_that_cannot_be_handed_over_is_no_success(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    async with running():
+        coordinator.say(lease=lease(task(settings={"hold_at": 5})))
+        await coordinator.expect("segment")
+        artifacts.refuses = NotAllowed("This node's files are not wanted.")
+        coordinator.say(stop=pb.StopAttempt(attempt_id="attempt_1", reason="Enough.", grace_s=5))
+        segments = await coordinator.expect("segment", 2)
+        coordinator.say(lease=lease(task("attempt_2")))
+        failed = await coordinator.expect_state("FAILED", "attempt_2")
+
+    assert [segment.uploaded for segment in segments] == [True, False]
+    assert failed.code == "not_allowed"
+
+
+async def test_audits_run_one_after_another_and_say_what_came_out(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    start = artifacts.add(state(4))
+
+    async with running():
+        coordinator.say(audit=audit("audit_1"))
+        coordinator.say(audit=audit("audit_2", step_from=4, step_to=8, segment_index=1, state=start))
+        coordinator.say(lease=lease())
+        replies = await coordinator.expect("audit", 2)
+        [reply] = await coordinator.expect("lease_reply")
+
+    assert [(answer.audit_id, answer.accepted) for answer in replies] == [("audit_1", True), ("audit_2", True)]
+    assert [json.loads(answer.replayed_json)["state_root"] for answer in replies] == [
+        trainer.state_root(7, 4), trainer.state_root(7, 8),
+    ]  # fmt: skip
+    assert not reply.accepted
+
+
+async def test_a_kept_state_is_handed_over_until_it_is_released(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    wanted = pb.StateRequest(attempt_id="attempt_1", sha256=ref(state(4)).sha256)
+    async with running():
+        coordinator.say(lease=lease())
+        await coordinator.expect_state("FINISHED")
+        del artifacts.held[wanted.sha256]
+
+        coordinator.say(state_request=wanted)
+        await coordinator.expect("state")
+        coordinator.say(release=pb.ReleaseAttempt(attempt_id="attempt_1"))
+        coordinator.say(state_request=wanted)
+        replies = await coordinator.expect("state", 2)
+
+    assert [reply.uploaded for reply in replies] == [True, False]
+    assert artifacts.held[wanted.sha256] == state(4)
+
+
+async def test_a_new_price_is_offered_on_reload(
+    coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
+) -> None:
+    dearer = config.model_copy(update={"ask_usd_per_gpu_hour": "0.50", "paused": True, "name": "ignored"})
+
+    async with running(reload=lambda: dearer) as node:
+        await coordinator.expect("offer")
+        node.reload()
+        offers = await coordinator.expect("offer", 2)
+        coordinator.say(lease=lease())
+        [reply] = await coordinator.expect("lease_reply")
+
+    assert (offers[1].ask_usd_micros_per_gpu_hour, offers[1].paused) == (500_000, True)
+    assert reply.reason == "The owner has paused this node."
+
+
+async def test_a_refused_node_ends_with_the_reason(coordinator: ScriptedCoordinator, config: NodeConfig) -> None:
+    coordinator.refusal = pb.Refused(what="Your bond is too small.", effect="No jobs come.", todo="Bond 10 USD.")
+
+    with pytest.raises(NodeEnded, match=r"Your bond is too small\. No jobs come\. Bond 10 USD\.") as ended:
+        await build(config, runner=ProcessRunner(FAKE_TRAINER)).run()
+
+    assert ended.value.code == ExitCode.REFUSED
+
+
+async def test_two_nodes_do_not_share_a_state_folder(
+    coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
+) -> None:
+    async with running():
+        await coordinator.expect("offer")
+        with pytest.raises(NodeEnded) as ended:
+            await build(config, runner=ProcessRunner(FAKE_TRAINER)).run()
+
+    assert ended.value.code == ExitCode.IN_USE
+
+
+async def test_a_run_survives_the_coordinators_absence(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    coordinator.acknowledges = False
+    async with running():
+        coordinator.say(lease=lease())
+        await coordinator.expect("segment")
+        await coordinator.stop()
+        back = ScriptedCoordinator(coordinator.address)
+        await back.start()
+        await back.expect_state("FINISHED")
+
+    assert back.states() == ["PREPARING", "RUNNING", "FINISHED"]
+    assert len(back.bodies("segment")) == 3
+    await back.stop()
+
+
+async def test_what_was_interrupted_is_reported_at_the_next_start(
+    coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
+) -> None:
+    with Journal(config.state_dir / "journal.db") as journal:
+        journal.begin("attempt_1", "attempt", keep_s=60)
+        journal.begin("audit_1", "audit")
+        journal.add(pb.NodeMessage(receipt=pb.Receipt(attempt_id="attempt_1", number=1)))
+    (config.state_dir / "tasks" / "attempt_1" / "out").mkdir(parents=True)
+
+    async with running():
+        failed = await coordinator.expect_state("FAILED")
+        [answer] = await coordinator.expect("audit")
+
+    assert "restarted" in failed.reason
+    assert not answer.accepted
+    assert len(coordinator.bodies("receipt")) == 1
+    assert list((config.state_dir / "tasks").iterdir()) == []
+
+
+async def test_a_lease_for_somebody_elses_data_is_declined(coordinator: ScriptedCoordinator, running: Running) -> None:
+    async with running():
+        coordinator.say(lease=lease(task(data=ref(b"other data"))))
+        coordinator.say(lease=lease(of=spec(seed=8)))
+        replies = await coordinator.expect("lease_reply", 2)
+
+    assert {reply.reason for reply in replies} == {"The task is not what the order asks for."}

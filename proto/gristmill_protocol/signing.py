@@ -28,6 +28,10 @@ STATEMENT_TYPE = TypedMessage("Statement", (("uint32", "nonce"), ("uint40", "dea
 RESERVATION_TYPE = TypedMessage(
     "Reservation", (("address", "key"), ("uint32", "coordinator"), ("uint32", "nonce"), ("uint96", "cap"))
 )
+# Signed by a fresh account's key, so that nobody else opens it in their own name.
+OPENING_TYPE = TypedMessage("Opening", (("address", "key"), ("address", "owner"), ("uint32", "coordinator")))
+# Signed by the account's owner; request is the number of the owner's requests so far.
+WITHDRAWAL_TYPE = TypedMessage("Withdrawal", (("address", "key"), ("uint96", "amount"), ("uint32", "request")))
 ORDER_TYPE = TypedMessage(
     "Order",
     (

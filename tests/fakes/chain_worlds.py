@@ -1,0 +1,87 @@
+"""Two chains that must behave alike: the one in memory and a real EVM."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from fakes.chain import FakeChain
+from fakes.evm import Evm
+from gristmill_contracts.anvil import mine, set_automine
+from gristmill_contracts.deploy import NewRecipe, register_recipe
+from gristmill_coordinator.chain.evm import EvmChain
+from gristmill_coordinator.chain.port import Chain
+
+
+class World(Protocol):
+    """A chain and what others than the coordinator do on it. Blocks come by mine() only."""
+
+    @property
+    def chain(self) -> Chain: ...
+
+    def open_account(self, key: LocalAccount, balance_usd_micros: int) -> None: ...
+
+    def add_payee(self) -> int: ...
+
+    def add_provider(self, *, node_key: str, bonded_usd_micros: int) -> int: ...
+
+    def add_recipe(self, *, royalty_bps: int, verifier_bps: int) -> int: ...
+
+    def credit(self, payee: int) -> int: ...
+
+    def mine(self, blocks: int = 1) -> None: ...
+
+
+class FakeWorld:
+    def __init__(self) -> None:
+        self.chain = FakeChain(minimum_bond_usd_micros=10_000_000)
+        self.mine = self.chain.mine
+        self.add_payee = self.chain.add_payee
+
+    def open_account(self, key: LocalAccount, balance_usd_micros: int) -> None:
+        self.chain.open_account(key.address, balance_usd_micros)
+
+    def add_provider(self, *, node_key: str, bonded_usd_micros: int) -> int:
+        return self.chain.add_provider(node_key=node_key, bonded_usd_micros=bonded_usd_micros)
+
+    def add_recipe(self, *, royalty_bps: int, verifier_bps: int) -> int:
+        return self.chain.add_recipe(royalty_bps=royalty_bps, verifier_bps=verifier_bps)
+
+    def credit(self, payee: int) -> int:
+        return self.chain.credits.get(payee, 0)
+
+
+class EvmWorld:
+    """While others act, each transaction is in a block at once; after that, only mine() makes blocks."""
+
+    def __init__(self, evm: Evm) -> None:
+        self._evm = evm
+        self.chain = EvmChain.connect(evm.rpc_url, evm.deployment, evm.operator)
+        set_automine(evm.w3, False)
+
+    def open_account(self, key: LocalAccount, balance_usd_micros: int) -> None:
+        self._others(lambda: self._evm.open_account(key, balance_usd_micros))
+
+    def add_payee(self) -> int:
+        ledger, relayer = self._evm.ledger, self._evm.relayer
+        return self._others(lambda: ledger.added_id(relayer.run(ledger.add_payee(Account.create().address))))
+
+    def add_provider(self, *, node_key: str, bonded_usd_micros: int) -> int:
+        return self._others(lambda: self._evm.add_provider(node_key=node_key, bonded_usd_micros=bonded_usd_micros))
+
+    def add_recipe(self, *, royalty_bps: int, verifier_bps: int) -> int:
+        recipe = NewRecipe(Account.create().address, royalty_bps, verifier_bps)
+        return self._others(lambda: register_recipe(self._evm.relayer, self._evm.ledger, recipe))
+
+    def credit(self, payee: int) -> int:
+        return self._evm.ledger.payee(payee).credit_usd_micros
+
+    def mine(self, blocks: int = 1) -> None:
+        mine(self._evm.w3, blocks)
+
+    def _others(self, act: Callable[[], int | None]) -> int:
+        set_automine(self._evm.w3, True)
+        done = act()
+        set_automine(self._evm.w3, False)
+        return done or 0

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from gristmill import Client
 from gristmill._job import Job
-from gristmill.cli import run
+from gristmill.cli import COMMANDS_GROUP, run
 from gristmill.testing import FakeCoordinator
 from gristmill_protocol.jobs import JobView
 
@@ -25,7 +26,9 @@ def job_id(cli: Cli, mails: Path) -> str:
 
 @pytest.fixture
 def done(job_id: str, fake: FakeCoordinator) -> str:
-    fake.finish(job_id, files={"model.bin": b"weights"}, scorecard={"sentences": ["It gets 97 of 100 right."]})
+    fake.finish(
+        job_id, files={"model.bin": b"weights"}, scorecard={"accuracy": 0.97, "sentence": "It gets 97 of 100 right."}
+    )
     return job_id
 
 
@@ -213,6 +216,60 @@ def test_trying_without_torch_says_what_to_install(cli: Cli, tmp_path: Path, mon
 
     assert ran.code == 7
     assert "gristmill[trainer]" in ran.err
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Puts a script in the place of the trainer's process: what it prints, and its exit code."""
+
+    def install(said: str, code: int) -> None:
+        script = tmp_path / "python"
+        script.write_text(f"#!/bin/sh\necho '{said}'\necho \"$@\" >&2\nexit {code}\n")
+        script.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(script))
+
+    return install
+
+
+def test_trying_a_model_prints_its_answers(cli: Cli, tmp_path: Path, trainer: Callable[[str, int], None]) -> None:
+    trainer('{"file": "a.txt", "answer": "billing", "confidence": 0.914}', 0)
+
+    ran = cli("try", tmp_path, "a.txt", "--text", "pay")
+
+    assert ran.out.splitlines()[1].split() == ["a.txt", "billing", "91", "%", "sure"]
+
+
+def test_trainer_that_says_what_is_wrong_is_passed_on(
+    cli: Cli, tmp_path: Path, trainer: Callable[[str, int], None]
+) -> None:
+    trainer('{"event": "failed", "code": "not_found", "what": "There is no a.txt."}', 1)
+
+    ran = cli("try", tmp_path, "a.txt", "--json")
+
+    assert ran.code == 4
+    assert json.loads(ran.err)["what"] == "There is no a.txt."
+
+
+def test_trainer_that_dies_is_unavailable(cli: Cli, tmp_path: Path, trainer: Callable[[str, int], None]) -> None:
+    trainer("Segmentation fault", 139)
+
+    ran = cli("try", tmp_path, "a.txt")
+
+    assert ran.code == 7
+    assert f"gristmill_trainer predict {tmp_path} -- a.txt" in ran.err
+
+
+def _entry(value: str) -> EntryPoint:
+    return EntryPoint("localnet", value, COMMANDS_GROUP)
+
+
+@pytest.mark.parametrize(("asked", "code"), [("--help", 0), ("localnet", 7)])
+def test_group_that_is_not_installed_matters_only_to_who_asks(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, asked: str, code: int
+) -> None:
+    monkeypatch.setattr("gristmill.cli.entry_points", lambda group: [_entry("gristmill_not_installed:app")])
+
+    assert cli(asked).code == code
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

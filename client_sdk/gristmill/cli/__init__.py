@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 import typer
 import typer.main
 
 from gristmill.cli import account, jobs, key, tryout
 from gristmill.cli.screen import EXIT_INTERRUPTED, show_error, wants_json
-from gristmill_protocol.errors import BadRequest, GristmillError
+from gristmill_protocol.errors import BadRequest, GristmillError, MissingPart
 
 # Other parts of the distribution add groups of commands here, such as the local network.
 COMMANDS_GROUP = "gristmill.commands"
@@ -50,8 +50,18 @@ def _app(args: Sequence[str]) -> typer.Typer:
     for part in (jobs, tryout, account):
         part.add_to(app)
     app.add_typer(key.app, name="key")
-    ours = {command.name for command in app.registered_commands} | {"key"}
-    if not args or args[0] not in ours:  # what nobody asked for need not be imported
-        for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
-            app.add_typer(entry.load(), name=entry.name)
+    for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
+        app.add_typer(_group(entry, asked=args[:1] == [entry.name]), name=entry.name)
     return app
+
+
+def _group(entry: EntryPoint, *, asked: bool) -> typer.Typer:
+    """Another part's group of commands, imported only for who asks for it: its libraries may be heavy, or not there."""
+    if not asked:
+        return typer.Typer(help=f"`gristmill {entry.name} --help` says more.")
+    try:
+        group: typer.Typer = entry.load()
+    except ImportError as err:
+        todo = f"pip install 'gristmill[{entry.name}]'"
+        raise MissingPart(f"`gristmill {entry.name}` lacks a library: {err}.", todo=todo) from err
+    return group

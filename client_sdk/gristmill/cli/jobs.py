@@ -178,11 +178,9 @@ def _report(view: JobView, *, as_json: bool) -> None:
 
 
 def _scorecard(view: JobView) -> list[str]:
+    """The recipe's own sentence if it has one, otherwise its numbers."""
     card = view.scorecard or {}
-    sentences = card.get("sentences")
-    if isinstance(sentences, list):
-        return [str(sentence) for sentence in sentences]
-    return [f"{name}: {value}" for name, value in card.items()]
+    return [card["sentence"]] if isinstance(card.get("sentence"), str) else [f"{n}: {v}" for n, v in card.items()]
 
 
 def _say_plan(planned: Plan) -> None:

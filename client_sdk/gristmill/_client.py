@@ -23,7 +23,7 @@ from gristmill._session import Key, SignedIn
 from gristmill._transport import Transport
 from gristmill._wording import budget_usd_micros
 from gristmill_protocol.api import AccountView, InfoView, OfferView, RecipeView
-from gristmill_protocol.errors import NotSignedIn
+from gristmill_protocol.errors import NotSignedIn, TooLarge
 from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import ArtifactRef, GpuNeeds, JobSpec, JobSubmission, JobView, Order, Statement
 from gristmill_protocol.ladder import ladder_statements
@@ -148,6 +148,7 @@ class Client:
             settings: of the recipe.
         Raises:
             UnknownRecipe, BadSettings, BadData: with what to change.
+            TooLarge: more data than the coordinator takes.
             BudgetBelowQuote, NoOfferFits: no machine does it for that.
             RefusedToSign: the coordinator's quote breaks the rules.
         """
@@ -159,6 +160,7 @@ class Client:
         report.raise_if_unusable()
         found.plan(chosen, report.stats, Gpu())  # a wrong setting is found here, not after a round trip
         parcel = Parcel(view)
+        self._require_size(parcel)
         spec = JobSpec(
             recipe=recipe,
             settings=chosen,
@@ -254,6 +256,15 @@ class Client:
         view = self.send(_calls.submit(submission))
         self.orders.save(view.job_id, OrderRecord(url=self.url, spec=spec, quote=quote, info=info))
         return Job(self, view.job_id, view)
+
+    def _require_size(self, parcel: Parcel) -> None:
+        limit = self.info().max_artifact_bytes
+        if parcel.ref.size_bytes > limit:
+            raise TooLarge(
+                f"The data are {parcel.ref.size_bytes:,} bytes when packed; this coordinator takes {limit:,}.",
+                effect="Nothing was uploaded or charged.",
+                todo="Bring fewer or smaller examples.",
+            )
 
     def _upload(self, parcel: Parcel) -> None:
         sha256 = parcel.ref.sha256

@@ -182,6 +182,7 @@ def test_wrong_command_line_is_a_problem_too(cli: Cli, args: list[str]) -> None:
     assert json.loads(ran.err)["what"]
 
 
+@pytest.mark.slow
 def test_new_key_is_encrypted_and_never_overwritten(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRISTMILL_PASSWORD", "secret")
     path = tmp_path / "key.json"

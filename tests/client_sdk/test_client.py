@@ -8,6 +8,7 @@ from eth_account import Account
 import gristmill as gm
 from gristmill import Client
 from gristmill.testing import FakeCoordinator
+from gristmill_protocol.api import InfoView
 
 
 def test_plan_says_what_it_takes_and_costs_at_most(client: Client, mails: Path) -> None:
@@ -98,6 +99,15 @@ def test_budget_below_the_price_is_refused(client: Client, mails: Path) -> None:
         client.train("text-sorter", data=mails, budget="0.01")
 
     assert refused.value.details["price_usd_micros"] == 80_000
+
+
+def test_data_that_the_coordinator_does_not_take_are_refused_here(mails: Path, tmp_path: Path) -> None:
+    class Small(FakeCoordinator):
+        def info(self) -> InfoView:
+            return super().info().model_copy(update={"max_artifact_bytes": 100})
+
+    with Small().client(tmp_path) as client, pytest.raises(gm.TooLarge, match="takes 100"):
+        client.plan("text-sorter", data=mails)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ async def either(request: pytest.FixtureRequest, tmp_path: Path, served: Served)
         yield client
 
 
+@pytest.mark.slow
 async def test_order_is_taken_and_can_be_stopped(either: Client, mails: Path) -> None:
     def use() -> tuple[list[JobState], int, list[str]]:
         plan = either.plan("text-sorter", data=mails, budget="5")

@@ -128,6 +128,7 @@ def _lease(co: Coordinator, row: Row, job: Row) -> pb.CoordinatorMessage:
             reservation_signature=co.chain.sign_reservation(order["key"], quote.nonce, quote.cap_usd_micros),
             cap_usd_micros=quote.cap_usd_micros,
             keep_states_s=co.config.keep_states_s,
+            flops=quote.plan.flops,
         )
     )
 

@@ -58,7 +58,7 @@ image: ## Build the image that jobs run in
 	@scripts/image
 
 .PHONY: up
-up: ## Start Postgres, a dev chain, a coordinator and a node with Docker Compose
+up: ## Start Postgres, a dev chain, a coordinator and two nodes with Docker Compose
 	@scripts/compose --profile dev up --build $(ARGS)
 
 .PHONY: clean

@@ -1,4 +1,4 @@
-"""Sets up the market of docker-compose.yml: contracts, keys, a certificate, the node's settings.
+"""Sets up the market of docker-compose.yml: contracts, keys, a certificate, the nodes' settings.
 
 python -m gristmill_localnet.compose FOLDER RPC_URL
 """
@@ -18,8 +18,8 @@ from gristmill_protocol.keystore import create_key, load_key
 
 # Of keys that hold test money on a chain that only this machine knows; the compose file names it, too.
 PASSWORD = "development"
-NODE = "compose-node"
-NAMES = ("treasury", "operator", "renter", "author", NODE)
+ASKS_USD = {"willow": "0.20", "oak": "0.24"}  # by node; two owners, so that one can check the other's work
+NAMES = ("treasury", "operator", "renter", "author", *ASKS_USD)
 _TEST_KEY_ROUNDS = 1000
 _CERTIFICATE = """
 [req]
@@ -44,8 +44,9 @@ def set_up(folder: Path, rpc_url: str) -> str:
     (folder / "password").write_text(PASSWORD + "\n")
     keys = {name: _key(folder / "keys" / f"{name}.json") for name in NAMES}
     _make_certificate(folder / "tls")
-    books = Books.open(rpc_url, keys, [NODE])
-    _write_node_settings(folder, books)
+    books = Books.open(rpc_url, keys, list(ASKS_USD))
+    for node in ASKS_USD:
+        _write_node_settings(folder, node, books)
     # The others wait for this file, so it comes last and at once.
     books.deployment.save(folder / "deployment.new")
     (folder / "deployment.new").rename(folder / "deployment.json")
@@ -83,23 +84,23 @@ def _make_certificate(folder: Path) -> None:
     subprocess.run([*command.split(), *outputs], check=True, capture_output=True)
 
 
-def _write_node_settings(folder: Path, books: Books) -> None:
+def _write_node_settings(folder: Path, node: str, books: Books) -> None:
     settings = {
-        "name": NODE,
+        "name": node,
         "coordinator": "coordinator:8081",
         "coordinator_url": "https://coordinator:8080",
         "ca_file": "tls/certificate.pem",
-        "keystore": f"keys/{NODE}.json",
+        "keystore": f"keys/{node}.json",
         "password_file": "password",
-        "provider_id": books.provider_ids[NODE],
-        "ask_usd_per_gpu_hour": "0.20",
+        "provider_id": books.provider_ids[node],
+        "ask_usd_per_gpu_hour": ASKS_USD[node],
         "backend": "process",
         "own_renters": [books.addresses["renter"]],
         "cpu": True,
-        "state_dir": "node",
+        "state_dir": node,
     }
     # TOML and JSON agree on strings, integers, booleans and lists.
-    (folder / "node.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+    (folder / f"{node}.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
 
 
 if __name__ == "__main__":

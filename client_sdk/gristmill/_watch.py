@@ -20,7 +20,7 @@ Show = Callable[[News], None]
 @contextmanager
 def display(console: Console | None = None) -> Iterator[Show]:
     """What to call with each piece of news."""
-    console = console or Console()
+    console = console or Console(force_jupyter=False)  # notebooks show plain text as it comes, and keep it when saved
     if not console.is_terminal or console.is_jupyter:
         yield _Lines(console)
         return

@@ -7,7 +7,7 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fakes.http_side import SECRET, Clock, Served
@@ -33,18 +33,14 @@ def test_what_is_no_token_is_refused(token: str) -> None:
         verify(SECRET, token, NOW)
 
 
-@given(at=st.integers(0), char=st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"))
-def test_changed_token_is_refused_or_the_same(at: int, char: str) -> None:
+@given(at=st.integers(0), char=st.characters())
+def test_changed_token_is_refused(at: int, char: str) -> None:
     token = issue(SECRET, "node:n1", 60, NOW)
     at %= len(token)
-    changed = token[:at] + char + token[at + 1 :]
+    assume(char != token[at])
 
-    try:
-        # The last character of base64 has spare bits.
-        assert verify(SECRET, changed, NOW) == "node:n1"
-        assert at == len(token) - 1 or changed == token
-    except NotSignedIn:
-        pass
+    with pytest.raises(NotSignedIn):
+        verify(SECRET, token[:at] + char + token[at + 1 :], NOW)
 
 
 def test_token_of_another_secret_is_refused() -> None:

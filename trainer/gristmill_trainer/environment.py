@@ -1,4 +1,4 @@
-"""Process settings that make equal work give equal bits; they must be in place before torch is first imported."""
+"""Process settings that make equal work give equal bits; they must be in place before torch computes anything."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ _X86 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR":
 
 
 def pin_environment() -> None:
-    """Set the variables that torch and its libraries read once, at import."""
+    """Set the variables that torch and its libraries read once, at their first operation."""
     # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     os.environ["TORCHINDUCTOR_MAX_AUTOTUNE"] = "0"

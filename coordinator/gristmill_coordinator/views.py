@@ -12,6 +12,7 @@ from gristmill_coordinator import wake
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.jobs import ACTIVE, JobReason
+from gristmill_coordinator.domain.windows import UNJUDGED
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
@@ -171,7 +172,8 @@ def _view(
 ) -> JobView:
     quote = Quote.model_validate(row.quote)
     state = JobReason(row.reason).state
-    running = [attempt for attempt in attempts if attempt.state in ACTIVE]
+    unjudged = {window.attempt_id for window in windows if window.state in UNJUDGED}
+    open_ = [one for one in attempts if one.state in ACTIVE or one.attempt_id in unjudged]
     finished = attempts[-1].finished if state is JobState.DONE and attempts else None
     return JobView(
         job_id=row.job_id,
@@ -183,7 +185,7 @@ def _view(
         price_usd_micros=quote.price_usd_micros,
         cap_usd_micros=quote.cap_usd_micros,
         steps_total=quote.plan.steps,
-        steps_done=max([row.steps_accepted, *(max(a.step_seen, a.step_to) for a in running)]),
+        steps_done=max([row.steps_accepted, *(max(a.step_seen, a.step_to) for a in open_)]),
         steps_accepted=row.steps_accepted,
         last_event=row.last_event,
         attempts=tuple(_attempt(attempt) for attempt in attempts),

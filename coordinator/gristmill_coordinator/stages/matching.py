@@ -104,7 +104,10 @@ def _place(co: Coordinator, row: Row, past: Past) -> Placement | str:
         if pricing.fits_cap(quote, past.accepted, work):
             return Placement(fit.offer, verifier, fit.price.usd_micros)
     if ranking.fits:
-        return "Every machine that is free is too dear for what is left of the job's cap."
+        return (
+            "Every machine that could go on with it is too dear for what is left of the job's cap. "
+            "It waits for a cheaper one; stop it to pay for the verified part only."
+        )
     return f"No machine can go on with it now. {ranking.why_none()}"
 
 

@@ -1,0 +1,317 @@
+"""A provider's machine that follows a script: it speaks the node's protocol and trains by hashing."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from fakes.chain import FakeChain
+from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.links import Outbox
+from gristmill_coordinator.market import nodes
+from gristmill_coordinator.stages import audit, dispatch, metering
+from gristmill_protocol.commitments import SegmentRecord, SignedRecord
+from gristmill_protocol.errors import NotAllowed
+from gristmill_protocol.ids import id_bytes32
+from gristmill_protocol.jobs import ArtifactRef, TrainTask
+from gristmill_protocol.progress import Finished, Replayed
+from gristmill_protocol.signing import RECEIPT_TYPE, SEGMENT_RECORD_TYPE, sign
+from gristmill_protocol.v1 import provider_pb2 as pb
+
+CLASS = "ab" * 32
+
+States = Callable[[bytes, int], bytes]  # the state before a step, the step -> the state after it
+
+
+def honest(state: bytes, step: int) -> bytes:
+    """A step of training: deterministic, and nobody can guess its outcome without doing it."""
+    return sha256(state + step.to_bytes(8, "big")).digest()
+
+
+def lazy(state: bytes, step: int) -> bytes:
+    """What a cheat writes down instead."""
+    return sha256(b"not trained" + state + step.to_bytes(8, "big")).digest()
+
+
+def root(state: bytes) -> str:
+    return sha256(b"root" + state).hexdigest()
+
+
+def initial(job_id: str) -> bytes:
+    return sha256(b"initial" + job_id.encode()).digest()
+
+
+@dataclass
+class _Run:
+    lease: pb.LeaseOffer
+    task: TrainTask
+    state: bytes
+    step: int
+    index: int
+    said: int = 0  # how many of the attempt's messages are acknowledged
+    journal: list[tuple[str, object]] = field(default_factory=list)
+    over: bool = False
+
+
+@dataclass
+class Machine:
+    """Takes what it is offered, a segment a turn. Set the flags to misbehave.
+
+    Args:
+        train: how it gets from one state to the next.
+        verify: the same, when it re-runs others' work.
+        uploads: whether it uploads boundary states by itself; else only when asked.
+    """
+
+    name: str
+    node_id: str
+    key: LocalAccount
+    provider: int
+    offer: pb.Offer
+    train: States = honest
+    verify: States = honest
+    accepts: bool = True
+    uploads: bool = True
+    serves_states: bool = True
+    silent: bool = False  # gone without a word
+    leaves_after: int | None = None  # its owner comes back after so many segments
+    dies_after: int | None = None  # power cut after so many segments
+    fails_with: str = ""  # the renter's fault
+    audits_done: int = 0
+    outbox: Outbox | None = None
+    runs: dict[str, _Run] = field(default_factory=dict)
+    states: dict[str, bytes] = field(default_factory=dict)
+    told_to_stop: set[str] = field(default_factory=set)
+    released: list[str] = field(default_factory=list)
+    audits: dict[str, pb.AuditRequest] = field(default_factory=dict)
+
+    @staticmethod
+    def on(chain: FakeChain, name: str, *, ask: int = 200_000, slots: int = 2, **flags: object) -> "Machine":
+        key = Account.from_key(sha256(name.encode()).digest())
+        payout = Account.from_key(sha256(b"payout " + name.encode()).digest()).address
+        provider = chain.add_provider(node_key=key.address, payout=payout)
+        offer = pb.Offer(
+            device="Test card",
+            memory_bytes=8 * 2**30,
+            numeric_class=bytes.fromhex(CLASS),
+            flops_per_s=10**12,
+            ask_usd_micros_per_gpu_hour=ask,
+            slots=slots,
+            sandbox="docker",
+            recipes=["text-sorter"],
+        )
+        return Machine(name, f"node-{name}", key, provider, offer, **flags)  # type: ignore[arg-type]
+
+    async def connect(self, co: Coordinator) -> None:
+        hello = pb.Hello(node_id=self.node_id, key=self.key.address, provider=self.provider, name=self.name)
+        await nodes.node_connected(co, hello)
+        self.outbox = co.links.register(self.node_id)
+        await nodes.offer_received(co, self.node_id, self.offer)
+        await self._beat(co)
+        for run in self.runs.values():
+            run.said = 0  # everything that was not acknowledged is sent again; here: everything
+
+    def cut(self) -> None:
+        """The coordinator went away."""
+        self.outbox = None
+
+    async def vanish(self, co: Coordinator) -> None:
+        """The machine's power goes."""
+        self.silent = True
+        if self.outbox is not None and co.links.unregister(self.node_id, self.outbox):
+            await nodes.node_disconnected(co, self.node_id)
+        self.outbox = None
+
+    async def work(self, co: Coordinator) -> None:
+        """One turn: read what came, train a segment of everything that runs, answer audits, beat."""
+        if self.silent:
+            return
+        try:
+            if self.outbox is None:
+                await self.connect(co)
+        except NotAllowed:
+            self.silent = True
+            return
+        await self._beat(co)
+        while self.outbox is not None and not self.outbox.empty():
+            message = self.outbox.get_nowait()
+            if message is not None:
+                await self._read(co, message)
+        for audit_id in list(self.audits):
+            await self._answer(co, self.audits[audit_id])
+            del self.audits[audit_id]
+        for run in list(self.runs.values()):
+            if not run.over:
+                await self._train(co, run)
+            await self._say(co, run)
+            if self.silent:
+                return
+
+    async def _beat(self, co: Coordinator) -> None:
+        running = [attempt_id for attempt_id, run in self.runs.items() if not run.over]
+        await nodes.heartbeat(co, self.node_id, pb.Heartbeat(attempt_ids=running))
+
+    async def _read(self, co: Coordinator, message: pb.CoordinatorMessage) -> None:
+        kind = message.WhichOneof("body")
+        if kind == "lease":
+            await self._consider(co, message.lease)
+        elif kind == "stop":
+            self.told_to_stop.add(message.stop.attempt_id)
+        elif kind == "release":
+            self.released.append(message.release.attempt_id)
+        elif kind == "audit":
+            self.audits[message.audit.audit_id] = message.audit
+        elif kind == "state_request":
+            await self._serve(co, message.state_request)
+
+    async def _consider(self, co: Coordinator, lease: pb.LeaseOffer) -> None:
+        reply = pb.LeaseReply(lease_id=lease.lease_id, attempt_id=lease.attempt_id, accepted=self.accepts)
+        if self.accepts and lease.attempt_id not in self.runs:
+            task = TrainTask.model_validate_json(lease.task_json)
+            state = initial(task.job_id) if task.state is None else await self._fetch(co, task.state)
+            run = _Run(lease, task, state, task.step_from, task.segment_index)
+            update = pb.AttemptUpdate(attempt_id=lease.attempt_id, state=pb.AttemptUpdate.RUNNING)
+            run.journal.append(("attempt", update))
+            self.runs[lease.attempt_id] = run
+        if not self.accepts:
+            reply.reason = "Its owner is gaming."
+        await dispatch.lease_replied(co, self.node_id, reply)
+
+    async def _train(self, co: Coordinator, run: _Run) -> None:
+        if self.fails_with:
+            self._end(run, pb.AttemptUpdate.FAILED, reason=self.fails_with, renters_fault=True)
+            return
+        if run.lease.attempt_id in self.told_to_stop:
+            self._end(run, pb.AttemptUpdate.YIELDED, reason="It was told to stop.")
+            return
+        if run.step < run.task.steps:
+            await self._segment(co, run)
+        done = run.index - run.task.segment_index
+        if self.dies_after is not None and done >= self.dies_after:
+            await self._say(co, run)
+            await self.vanish(co)
+        elif self.leaves_after is not None and done >= self.leaves_after:
+            self._end(run, pb.AttemptUpdate.YIELDED, reason="Its owner came back.")
+        elif run.step == run.task.steps:
+            await self._finish(co, run)
+
+    async def _segment(self, co: Coordinator, run: _Run) -> None:
+        step_to = min(run.step + run.task.segment_steps, run.task.steps)
+        state = run.state
+        for step in range(run.step, step_to):
+            state = self.train(state, step)
+        record = SegmentRecord(
+            job_id=run.task.job_id,
+            index=run.index,
+            step_from=run.step,
+            step_to=step_to,
+            state_root_prev=root(run.state),
+            state_root=root(state),
+            data_root=_digest("data", run.step, step_to),
+            metrics_root=_digest("metrics", run.step, step_to),
+            micro_root=_digest("micro", run.step, step_to),
+            started_ms=0,
+            ended_ms=1,
+            numeric_class=CLASS,
+        )
+        ref = ArtifactRef(sha256=sha256(state).hexdigest(), size_bytes=len(state))
+        self.states[ref.sha256] = state
+        if self.uploads:
+            await self._upload(co, ref.sha256)
+        run.state, run.step, run.index = state, step_to, run.index + 1
+        run.journal.append(("segment", self._report(co, run, record, ref)))
+        run.journal.append(("receipt", self._receipt(co, run)))
+
+    def _report(self, co: Coordinator, run: _Run, record: SegmentRecord, ref: ArtifactRef) -> pb.SegmentReport:
+        signature = sign(self.key, co.chain.info.registry_domain, SEGMENT_RECORD_TYPE, record.typed())
+        return pb.SegmentReport(
+            attempt_id=run.lease.attempt_id,
+            signed_record_json=SignedRecord(record=record, signature=signature).model_dump_json(),
+            state=pb.Artifact(sha256=ref.sha256, size_bytes=ref.size_bytes),
+            uploaded=self.uploads,
+        )
+
+    def _receipt(self, co: Coordinator, run: _Run) -> pb.Receipt:
+        number = run.index - run.task.segment_index
+        message = {
+            "attempt": id_bytes32(run.lease.attempt_id),
+            "number": number,
+            "steps": run.step,
+            "gpuMs": 1000 * number,
+        }
+        signature = sign(self.key, co.chain.info.registry_domain, RECEIPT_TYPE, message)
+        return pb.Receipt(
+            attempt_id=run.lease.attempt_id, number=number, steps=run.step, gpu_ms=1000 * number, signature=signature
+        )
+
+    async def _finish(self, co: Coordinator, run: _Run) -> None:
+        model = b"model of " + run.state
+        digest = sha256(model).hexdigest()
+        self.states[digest] = model
+        await self._upload(co, digest)
+        finished = Finished(
+            step=run.step, state_root=root(run.state), scorecard={"accuracy": 0.97}, files={"model.bin": digest}
+        )
+        self._end(run, pb.AttemptUpdate.FINISHED, finished_json=finished.model_dump_json())
+
+    def _end(self, run: _Run, state: "pb.AttemptUpdate.State.ValueType", **fields: object) -> None:
+        update = pb.AttemptUpdate(attempt_id=run.lease.attempt_id, state=state, **fields)  # type: ignore[arg-type]
+        run.journal.append(("attempt", update))
+        run.over = True
+
+    async def _say(self, co: Coordinator, run: _Run) -> None:
+        """Send what is not acknowledged yet, in order, as a node's journal does."""
+        handlers = {
+            "attempt": dispatch.attempt_updated,
+            "segment": metering.segment_reported,
+            "receipt": metering.receipt_reported,
+        }
+        while run.said < len(run.journal):
+            kind, message = run.journal[run.said]
+            await handlers[kind](co, self.node_id, message)  # type: ignore[operator]
+            run.said += 1
+
+    async def _answer(self, co: Coordinator, request: pb.AuditRequest) -> None:
+        task = TrainTask.model_validate_json(request.task_json)
+        before = initial(task.job_id) if task.state is None else await self._fetch(co, task.state)
+        state = before
+        assert task.step_to is not None
+        for step in range(task.step_from, task.step_to):
+            state = self.verify(state, step)
+        replayed = Replayed(
+            step_from=task.step_from,
+            step_to=task.step_to,
+            state_root_prev=root(before),
+            state_root=root(state),
+            data_root=_digest("data", task.step_from, task.step_to),
+            metrics_root=_digest("metrics", task.step_from, task.step_to),
+        )
+        self.audits_done += 1
+        reply = pb.AuditReply(audit_id=request.audit_id, accepted=True, replayed_json=replayed.model_dump_json())
+        await audit.audit_replied(co, self.node_id, reply)
+
+    async def _serve(self, co: Coordinator, request: pb.StateRequest) -> None:
+        known = self.serves_states and request.sha256 in self.states
+        if known:
+            await self._upload(co, request.sha256)
+        reply = pb.StateReply(attempt_id=request.attempt_id, sha256=request.sha256, uploaded=known)
+        if not known:
+            reply.reason = "The state is gone."
+        await audit.state_replied(co, self.node_id, reply)
+
+    async def _upload(self, co: Coordinator, digest: str) -> None:
+        ref = await co.artifacts.put_bytes(self.states[digest])
+        await co.store.grant(ref.sha256, f"node:{self.node_id}")
+
+    async def _fetch(self, co: Coordinator, ref: ArtifactRef) -> bytes:
+        """As over HTTP: 404 without a grant."""
+        if not await co.store.allowed(ref.sha256, f"node:{self.node_id}"):
+            raise AssertionError(f"{self.name} was not granted {ref.sha256}")
+        return co.artifacts.read(ref.sha256)
+
+
+def _digest(what: str, step_from: int, step_to: int) -> str:
+    return sha256(json.dumps([what, step_from, step_to]).encode()).hexdigest()

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,7 +70,7 @@ def replay(folder: Path) -> Replayed:
     return replayed
 
 
-def of(kind: type[E], events: list[TrainerEvent]) -> list[E]:
+def of(kind: type[E], events: Sequence[TrainerEvent]) -> list[E]:
     return [event for event in events if isinstance(event, kind)]
 
 
@@ -111,7 +111,7 @@ def test_two_processes_reach_the_same_bits_as_this_one(
     assert of(Finished, events) == of(Finished, undisturbed[1])
 
 
-def timeless(events: list[TrainerEvent]) -> list[dict[str, Any]]:
+def timeless(events: Sequence[TrainerEvent]) -> list[dict[str, Any]]:
     return [event.model_dump(exclude={"started_ms", "ended_ms"}) for event in of(SegmentDone, events)]
 
 

@@ -134,7 +134,7 @@ def test_recipes_state_their_terms() -> None:
 def test_an_unknown_recipe_names_those_like_it() -> None:
     with pytest.raises(UnknownRecipe, match="image-sorter") as caught:
         catalog.find("image-sortr")
-    assert caught.value.details["near"][0] == "image-sorter"
+    assert caught.value.details["near"] == ["image-sorter", "text-sorter"]
 
     with pytest.raises(UnknownRecipe, match="Installed are image-sorter, text-sorter"):
         catalog.find("zzz")

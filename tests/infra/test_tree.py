@@ -16,7 +16,7 @@ REGISTRY_ADDRESS = re.compile(
     r"//(?:[\w.-]+\.)?(?:pypi|pythonhosted|npmjs|yarnpkg|pytorch)\.\w+/?\S*(?:simple|whl|-/|tgz)|//registry\."
 )
 # Folders that only one machine has: people's homes, and what was installed by hand.
-MACHINE_PATH = re.compile(r"(?<![\w.$}/])/(?:home|Users|root|opt)/\w")
+MACHINE_PATH = re.compile(r"(?<![\w.$}/])/(?:(?:home|Users|root)/\w|opt/\w+(?![\w.]))")
 
 
 def committed() -> list[Path]:

@@ -46,9 +46,12 @@ def usd_micros_per_ms(ask_usd_micros_per_gpu_hour: float, *, verifier_bps: int, 
     )
 
 
-def cap(price_usd_micros: int, budget_usd_micros: int) -> int:
-    """The most a job may cost: half as much again as quoted, never more than the budget."""
-    return min(budget_usd_micros, price_usd_micros * CAP_NUMERATOR // CAP_DENOMINATOR)
+def cap(price_usd_micros: int, next_price_usd_micros: int, budget_usd_micros: int) -> int:
+    """The most a job may cost, never more than the budget: half as much again as quoted, or the price of the next
+    owner's machine where that is more, so that a cheap machine that is lost does not strand the job.
+    """
+    room = price_usd_micros * CAP_NUMERATOR // CAP_DENOMINATOR
+    return min(budget_usd_micros, max(room, next_price_usd_micros))
 
 
 def total(quote: Quote, work: Sequence[Work]) -> int:

@@ -48,7 +48,8 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         raise _no_offer(ranking)
     best = ranking.fits[0]
     _require_worth(co, spec, best)
-    cap = pricing.cap(best.price.usd_micros, spec.budget_usd_micros)
+    foreign = next((fit for fit in ranking.fits if fit.offer.payout != best.offer.payout), best)
+    cap = pricing.cap(best.price.usd_micros, foreign.price.usd_micros, spec.budget_usd_micros)
     quote_id = co.new_id("quote")
     candidates = _candidates(co, demand, ranking, cap, seed=quote_id.encode())
     plan = recipe.plan(spec.settings, spec.stats, _gpu(best))

@@ -37,8 +37,7 @@ def run_demo(folder: Path, console: Console, *, sandbox: Sandbox = "process", im
             data = write_digits(folder / "digits")
             _show_data(console, data)
             console.rule("[bold]First job: an honest provider")
-            first = _train(console, net, data, "digits", seed=1)
-            _check(first.job.bill is not None and first.after["crow"] == first.before["crow"], "the first job's bill")
+            first = _train(console, net, data, "digits", quality="balanced")
             model = client.job(first.job.job_id).download(folder / "model")
             _show_result(console, first.job)
             console.rule("[bold]Second job: a provider that cheats")
@@ -46,7 +45,7 @@ def run_demo(folder: Path, console: Console, *, sandbox: Sandbox = "process", im
                 f"{CHEAT} asks {UNDERCUT} USD an hour now, less than everybody else. It will skip most of the work."
             )
             _undercut(net, client)
-            second = _train(console, net, data, "digits again", seed=2)
+            second = _train(console, net, data, "digits again", quality="quick")
             _check(bool(second.job.slashes), "the cheat was not found")
             _check(second.after[CHEAT] < second.before[CHEAT], "the cheat kept its stake")
         report.summary(console, net, (first, second), model, data, sandbox)
@@ -59,16 +58,18 @@ def _show_data(console: Console, data: Path) -> None:
     console.print(Panel(picture, title=f"The data: handwritten digits in {data}", expand=False))
 
 
-def _train(console: Console, net: Localnet, data: Path, name: str, seed: int) -> Episode:
+def _train(console: Console, net: Localnet, data: Path, name: str, quality: str) -> Episode:
     """Order, watch and settle one job as its renter."""
     before = net.books.holdings()
     with net.client() as client:
-        plan = client.plan(RECIPE, data=data, budget=BUDGET, name=name, seed=seed)
+        plan = client.plan(RECIPE, data=data, quality=quality, budget=BUDGET, name=name)
         console.print(report.offer(plan))
         job: Job = plan.start()
         job.watch(console).result()
         view = job.view()
-    return Episode(name, view, before, net.books.holdings())
+    after = net.books.holdings()
+    _check(sum(before.values()) == sum(after.values()), "money was made or lost")
+    return Episode(name, view, before, after)
 
 
 def _show_result(console: Console, job: JobView) -> None:

@@ -127,9 +127,10 @@ def localnet(
         setup = _Setup(folder, books, ports, sandbox, image, password)
         coordinator = processes.start("coordinator", setup.coordinator_command())
         coordinator.wait_for("coordinator_started", _UP_S)
-        running = {spec.name: setup.start_node(processes, spec) for spec in nodes}
-        for node in running.values():
-            node.process.wait_for("coordinator_connected", _MEASURED_S)
+        running = {}
+        for spec in nodes:  # one after the other, since each measures the machine, which they share
+            running[spec.name] = setup.start_node(processes, spec)
+            running[spec.name].process.wait_for("coordinator_connected", _MEASURED_S)
         yield Localnet(folder, ports.http_url, books, evm, coordinator, running, password)
 
 

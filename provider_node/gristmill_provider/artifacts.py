@@ -243,7 +243,8 @@ def _plain_file(source: Path, below: Path) -> Iterator[BinaryIO]:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as err:
         raise Unavailable(f"The training program names a file {source.name!r} that cannot be read: {err}.") from err
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unavailable(f"The training program names {source.name!r}, which is no plain file.")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unavailable(f"The training program names {source.name!r}, which is no plain file.")
         yield file

@@ -105,16 +105,18 @@ class Node:
         """
         with ends_as(ExitCode.IN_USE):
             journal = Journal(self._config.state_dir / "journal.db")
-        with journal:
+        try:
             with ends_as(ExitCode.SANDBOX):
                 await self._runner.open()
             with ends_as(ExitCode.PROBE):
                 probed = await self._measure()
-            if probed is None:
-                return
-            async with self._http() as http:
-                with ends_as(ExitCode.REFUSED):
-                    await self._serve(journal, http, probed)
+            if probed is not None:
+                async with self._http() as http:
+                    with ends_as(ExitCode.REFUSED):
+                        await self._serve(journal, http, probed)
+        finally:
+            await self._runner.close()
+            journal.close()
 
     def stop(self) -> None:
         """Let everything save and yield, then end."""

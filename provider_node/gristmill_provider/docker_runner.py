@@ -14,6 +14,7 @@ import docker
 import structlog
 from docker.errors import DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
+from docker.utils.socket import frames_iter
 
 from gristmill_protocol.errors import MissingPart, Unavailable
 from gristmill_protocol.progress import TrainerEvent
@@ -70,6 +71,11 @@ class DockerRunner:
     async def start(self, task_dir: Path, kind: Kind) -> Run:
         return await self._blocking(self._start, task_dir, kind)
 
+    async def close(self) -> None:
+        if self._docker is not None:
+            await self._blocking(self._docker.close)
+        self._threads.shutdown(wait=False)
+
     async def _blocking(self, call: Callable[..., T], *args: object) -> T:
         """The one way to a blocking call: in a thread of our own pool, since following an output holds one."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
@@ -110,18 +116,19 @@ class DockerRunner:
                     labels=self._labels,
                 )
             )
-            output = made.attach(stdout=True, stderr=False, stream=True, logs=True)
+            output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
             made.start()
         except DockerException as err:
             take_back(out)
             raise Unavailable(f"The container could not be started: {err}.") from err
-        return _DockerRun(made, _lines(output), out, self._blocking)
+        return _DockerRun(made, output, out, self._blocking)
 
 
 class _DockerRun:
-    def __init__(self, made: Container, lines: Iterator[bytes], out: Path, blocking: Call) -> None:
+    def __init__(self, made: Container, output: Any, out: Path, blocking: Call) -> None:
         self._container = made
-        self._lines = lines
+        self._output = output
+        self._lines = _lines(chunk for _, chunk in frames_iter(output, tty=False))
         self._out = out
         self._blocking = blocking
 
@@ -151,6 +158,7 @@ class _DockerRun:
     def _close(self) -> None:
         with suppress(NotFound):
             self._container.remove(force=True, v=True)
+        self._output._response.close()  # where the SDK keeps it; closing the socket alone leaves the connection
         take_back(self._out)
 
 

@@ -87,6 +87,10 @@ class Runner(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Let go of what the runner itself holds; its runs are closed before."""
+        ...
+
 
 class ProcessRunner:
     """Plain processes of the owner's own: no sandbox, so only for the owner's own jobs.
@@ -112,6 +116,9 @@ class ProcessRunner:
 
     async def open(self) -> None:
         """Nothing to do: the kernel kills these processes together with the node."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
     async def start(self, task_dir: Path, kind: Kind) -> Run:
         leash = (sys.executable, "-m", "gristmill_provider.leash", str(os.getpid()))

@@ -32,6 +32,8 @@ MARKET = Market(
 DATA = b"a packed data set"
 TOKEN = "let me in"
 
+_PATIENCE_S = 20  # a test fails before pytest's timeout does, which would leave the servers running
+
 
 def ref(content: bytes) -> ArtifactRef:
     return ArtifactRef(sha256=sha256(content).hexdigest(), size_bytes=len(content))
@@ -192,7 +194,7 @@ class ScriptedCoordinator(ProviderLinkServicer):
         return [pb.AttemptUpdate.State.Name(update.state) for update in updates]
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with self._changed:
+        async with asyncio.timeout(_PATIENCE_S), self._changed:
             await self._changed.wait_for(true)
 
     async def expect(self, kind: str, count: int = 1) -> list[Any]:

@@ -200,6 +200,7 @@ async def test_a_result_that_cannot_be_handed_over_is_no_success(
         await coordinator.expect("segment")
         artifacts.refuses = NotAllowed("This node's files are not wanted.")
         coordinator.say(stop=pb.StopAttempt(attempt_id="attempt_1", reason="Enough.", grace_s=5))
+        await coordinator.expect_state("YIELDED")
         segments = await coordinator.expect("segment", 2)
         coordinator.say(lease=lease(task("attempt_2")))
         failed = await coordinator.expect_state("FAILED", "attempt_2")

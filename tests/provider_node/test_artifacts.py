@@ -1,0 +1,163 @@
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fakes.provider_side import DATA, TOKEN, FakeArtifacts, ref
+from gristmill_protocol.errors import GristmillError, NotAllowed, NotFound, Unavailable, WrongHash
+from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ArtifactCache:
+    return ArtifactCache(tmp_path / "cache")
+
+
+@pytest.fixture
+async def client(cache: ArtifactCache, artifacts: FakeArtifacts) -> AsyncIterator[ArtifactClient]:
+    async with httpx.AsyncClient(transport=artifacts.transport(), base_url="http://coordinator") as http:
+        yield ArtifactClient(cache, http, token=lambda: TOKEN)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    made = tmp_path / "task" / "out"
+    made.mkdir(parents=True)
+    return made
+
+
+def names(cache: ArtifactCache) -> list[str]:
+    return sorted(path.name for path in cache.path("x").parent.iterdir())
+
+
+async def test_a_file_is_fetched_once_and_checked(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts
+) -> None:
+    await client.fetch(ref(DATA))
+    await client.fetch(ref(DATA))
+
+    assert cache.path(ref(DATA).sha256).read_bytes() == DATA
+    assert len(artifacts.requests) == 1
+
+
+async def test_a_download_that_was_cut_off_goes_on_where_it_was(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts
+) -> None:
+    artifacts.cut_after = 5
+
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await client.fetch(ref(DATA))
+    await client.fetch(ref(DATA))
+
+    assert artifacts.requests[1].headers["range"] == "bytes=5-"
+    assert cache.path(ref(DATA).sha256).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("lie", [b"a packed data seT", b"a packed data set, and more"])
+async def test_wrong_content_leaves_nothing(
+    lie: bytes, client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts
+) -> None:
+    artifacts.held[ref(DATA).sha256] = lie
+
+    with pytest.raises(WrongHash):
+        await client.fetch(ref(DATA))
+
+    assert not cache.has(ref(DATA).sha256)
+    artifacts.add(DATA)
+    await client.fetch(ref(DATA))
+    assert names(cache) == [ref(DATA).sha256]
+
+
+async def test_a_missing_file_is_named(client: ArtifactClient) -> None:
+    with pytest.raises(NotFound):
+        await client.fetch(ref(b"never heard of"))
+
+
+async def test_what_the_coordinator_has_is_not_sent_again(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts, out: Path
+) -> None:
+    (out / "state").write_bytes(b"state")
+    cache.adopt(out / "state", below=out, sha256=ref(b"state").sha256)
+
+    await client.upload(ref(b"state").sha256)
+    await client.upload(ref(b"state").sha256)
+
+    assert artifacts.held[ref(b"state").sha256] == b"state"
+    assert [request.method for request in artifacts.requests] == ["HEAD", "PUT", "HEAD"]
+
+
+@pytest.mark.parametrize("refusal", [NotAllowed("Not yours."), Unavailable("No room.")])
+async def test_a_refusal_says_what_the_coordinator_said(
+    refusal: GristmillError, client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts, out: Path
+) -> None:
+    (out / "state").write_bytes(b"state")
+    cache.adopt(out / "state", below=out, sha256=ref(b"state").sha256)
+    artifacts.refuses = refusal
+
+    with pytest.raises(type(refusal), match=refusal.what):
+        await client.upload(ref(b"state").sha256)
+
+
+def test_an_adopted_file_moves_into_the_cache(cache: ArtifactCache, out: Path) -> None:
+    (out / "states").mkdir()
+    (out / "states" / "0").write_bytes(b"state")
+
+    cache.adopt(out / "states" / "0", below=out, sha256=ref(b"state").sha256)
+
+    assert cache.path(ref(b"state").sha256).read_bytes() == b"state"
+    assert not (out / "states" / "0").exists()
+
+
+def test_a_claimed_hash_is_checked(cache: ArtifactCache, out: Path) -> None:
+    (out / "state").write_bytes(b"state")
+
+    with pytest.raises(WrongHash):
+        cache.adopt(out / "state", below=out, sha256=ref(b"other").sha256)
+
+    assert names(cache) == []
+
+
+@pytest.mark.parametrize("trick", ["link", "folder link", "dots", "pipe", "folder", "nothing"])
+def test_no_trick_makes_the_node_read_elsewhere(trick: str, cache: ArtifactCache, out: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    source = out / "state"
+    match trick:
+        case "link":
+            source.symlink_to(tmp_path / "secret")
+        case "folder link":
+            (out / "states").symlink_to(tmp_path)
+            source = out / "states" / "secret"
+        case "dots":
+            source = out / ".." / ".." / "secret"
+        case "pipe":
+            os.mkfifo(source)
+        case "folder":
+            source.mkdir()
+
+    with pytest.raises(Unavailable, match="training program names"):
+        cache.adopt(source, below=out, sha256=ref(b"secret").sha256)
+
+    assert names(cache) == []
+
+
+def test_pruning_drops_the_longest_unused_and_nothing_needed(cache: ArtifactCache, out: Path) -> None:
+    for age, content in enumerate((b"new", b"mid", b"old")):
+        (out / "file").write_bytes(content)
+        cache.adopt(out / "file", below=out, sha256=ref(content).sha256)
+        os.utime(cache.path(ref(content).sha256), (1000 - age, 1000 - age))
+
+    cache.prune(keep={ref(b"old").sha256}, max_bytes=6)
+
+    assert names(cache) == sorted([ref(b"new").sha256, ref(b"old").sha256])
+
+
+def test_a_placed_file_is_the_cached_one_and_cannot_be_changed(cache: ArtifactCache, out: Path) -> None:
+    (out / "file").write_bytes(b"data")
+    cache.adopt(out / "file", below=out, sha256=ref(b"data").sha256)
+
+    cache.place(ref(b"data").sha256, out / "data")
+
+    assert (out / "data").read_bytes() == b"data"
+    assert (out / "data").stat().st_mode & 0o222 == 0

@@ -1,0 +1,85 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gristmill_protocol.errors import BadSettings, NotFound
+from gristmill_provider.config import is_loopback, load_config
+
+DIGEST = "gristmill-trainer@sha256:" + "0" * 64
+WHOLE = f"""
+name = "Ann's workstation"
+coordinator = "mill.example.org:8443"
+coordinator_url = "https://mill.example.org"
+keystore = "node.json"
+password_file = "/etc/gristmill/password"
+provider_id = 7
+ask_usd_per_gpu_hour = "0.30"
+image = "{DIGEST}"
+state_dir = "state"
+[limits]
+memory_gib = 16
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    made = tmp_path / "node.toml"
+    made.write_text(WHOLE)
+    return made
+
+
+def test_a_configuration_is_read_with_exact_money_and_paths_beside_it(file: Path) -> None:
+    config = load_config(file)
+
+    assert config.ask_usd_micros_per_gpu_hour == 300_000
+    assert config.keystore == file.parent / "node.json"
+    assert config.password_file == Path("/etc/gristmill/password")
+    assert config.limits.memory_bytes == 16 * 1024**3
+    assert (config.backend, config.cpu) == ("docker", False)
+
+
+def test_flags_lie_over_the_file(file: Path) -> None:
+    config = load_config(file, {"ask_usd_per_gpu_hour": "0.5", "paused": True, "name": None})
+
+    assert (config.ask_usd_micros_per_gpu_hour, config.paused, config.name) == (500_000, True, "Ann's workstation")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ask_usd_per_gpu_hour": "cheap"}, "'cheap' is not an amount of USD"),
+        ({"ask_usd_per_gpu_hour": "0.0000001"}, "at most six decimals"),
+        ({"image": "gristmill-trainer:latest"}, "named by its digest"),
+        ({"backend": "process"}, "runs nobody else's jobs"),
+        ({"backend": "podman"}, "backend"),
+        ({"coordinator_url": "http://mill.example.org"}, "must start with https"),
+        ({"own_renters": ["me"]}, "own_renters"),
+        ({"slots": 0}, "slots"),
+        ({"recipes": []}, "recipes"),
+        ({"price": "0.30"}, "price"),
+    ],
+)
+def test_a_wrong_setting_is_named(changes: dict[str, Any], words: str, file: Path) -> None:
+    with pytest.raises(BadSettings, match=words):
+        load_config(file, changes)
+
+
+def test_a_broken_or_missing_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("name =")
+
+    with pytest.raises(BadSettings, match="not valid TOML"):
+        load_config(tmp_path / "broken.toml")
+    with pytest.raises(NotFound, match=r"none\.toml"):
+        load_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True), ("127.0.0.1", True), ("127.9.9.9", True), ("[::1]", True),
+        ("10.0.0.1", False), ("localhost.example.org", False), ("0.0.0.0", False), ("", False),
+    ],
+)  # fmt: skip
+def test_only_this_machine_may_do_without_encryption(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback

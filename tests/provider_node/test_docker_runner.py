@@ -1,0 +1,235 @@
+"""Real containers on a real engine, under the flags that every attempt gets."""
+
+import gc
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+from fakes import intruder, trainer
+from fakes.provider_side import DATA, RENTER, ScriptedCoordinator, lease, task
+from gristmill_protocol.errors import MissingPart, Unavailable
+from gristmill_protocol.progress import Finished, TrainerEvent
+from gristmill_provider.config import Limits, NodeConfig
+from gristmill_provider.docker_runner import NODE_LABEL, DockerRunner, require_toolkit
+from gristmill_provider.runner import Ended, Run
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+IMAGE = "python:3.11-slim-bookworm"
+NODE = "node_of_docker_tests"
+LIMITS = Limits(memory_gib=0.25, pids=64, work_gib=0.02, cpus=1)
+
+
+@pytest.fixture
+def engine(require: Callable[[bool, str], None]) -> Iterator[Any]:
+    try:
+        client = docker.from_env()
+        client.ping()
+    except DockerException as err:
+        require(False, f"no Docker engine: {err}")
+    require(bool(client.images.list(IMAGE)), f"no image {IMAGE}; .ci/base-image makes one")
+    yield client
+    left = client.containers.list(all=True, filters={"label": f"{NODE_LABEL}={NODE}"})
+    for container in left:
+        container.remove(force=True)
+    client.close()
+    assert left == [], "a container was left behind"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "tasks" / "attempt_1"
+    for part in (made / "input", made / "out"):
+        part.mkdir(parents=True)
+    (made / "input" / "data").write_bytes(DATA)
+    (made / "task.json").write_text(task().model_dump_json())
+    for script in (trainer, intruder):
+        shutil.copy(script.__file__, made / "input")
+    return made
+
+
+def runner_of(*command: str) -> DockerRunner:
+    return DockerRunner(node_id=NODE, image=IMAGE, limits=LIMITS, gpu_uuid=None, command=command)
+
+
+Start = Callable[..., Awaitable[Run]]
+
+
+@pytest.fixture
+async def start(engine: Any, folder: Path) -> AsyncIterator[Start]:
+    """Starts a script of tests/fakes in a container, where it finds itself among its inputs."""
+    runners = []
+
+    async def begin(*command: str) -> Run:
+        runners.append(runner_of("python", f"/work/input/{command[0]}", *command[1:]))
+        await runners[-1].open()
+        return await runners[-1].start(folder, "run")
+
+    yield begin
+    for runner in runners:
+        await runner.close()
+
+
+async def finish(run: Run) -> tuple[list[TrainerEvent], Ended]:
+    try:
+        return [event async for event in run.events()], await run.wait()
+    finally:
+        await run.close()
+
+
+async def test_a_container_runs_the_trainer_and_leaves_its_files(start: Start, folder: Path) -> None:
+    run = await start("trainer.py")
+    try:
+        events = [event async for event in run.events()]
+        ended = await run.wait()
+        content = (folder / "out" / "states" / "2.safetensors").read_bytes()
+    finally:
+        await run.close()
+
+    kinds = [event.event for event in events if event.event != "progress"]
+    assert kinds == ["started", "segment", "segment", "segment", "finished"]
+    assert ended.code == 0
+    assert content == trainer.state_file(7, 10)
+    assert not (folder / "out").is_mount()
+    assert not (folder / "out.ext4").exists()
+
+
+async def test_an_intruder_finds_nothing(start: Start, folder: Path) -> None:
+    [event], ended = await finish(await start("intruder.py"))
+
+    assert ended.code == 0
+    assert isinstance(event, Finished)
+    found = event.scorecard
+    assert found.pop("write_out") is True
+    forbidden = {name for name, value in found.items() if value is True}
+    assert forbidden == set()
+    assert found["user"] == [10001, 10001]
+    assert found["capabilities"] == 0
+    assert found["no_new_privileges"] == "1"
+    assert found["interfaces"] == ["lo"]
+    assert found["gpus"] == []
+    assert found["processes"] < 64
+    assert found["neighbours"] <= 3
+    assert found["work_bytes"] <= LIMITS.work_bytes
+    assert found["tmp_bytes"] <= 64 * 1024**2
+    assert not {name for name in found["environment"] if "KEY" in name or "TOKEN" in name or "PASS" in name}
+
+
+async def test_a_memory_hog_is_ended_and_named(start: Start, folder: Path) -> None:
+    events, ended = await finish(await start("intruder.py", "hog"))
+
+    assert events == []
+    assert ended.out_of_memory
+    assert "more memory" in ended.cause
+
+
+async def test_a_stopped_container_saves_and_leaves(start: Start, folder: Path) -> None:
+    (folder / "task.json").write_text(task(settings={"hold_at": 6}).model_dump_json())
+    run = await start("trainer.py")
+    events = []
+    async for event in run.events():
+        events.append(event.event)
+        if events[-2:] == ["segment", "progress"]:
+            await run.stop(10)
+    ended = await run.wait()
+    await run.close()
+
+    assert [kind for kind in events if kind != "progress"] == ["started", "segment", "segment", "stopped"]
+    assert ended.code == 75
+
+
+async def test_a_container_that_does_not_leave_is_killed(start: Start, folder: Path) -> None:
+    held = task(settings={"hold_at": 5, "ignore_sigterm": True})
+    (folder / "task.json").write_text(held.model_dump_json())
+    run = await start("trainer.py")
+    async for event in run.events():
+        if event.event == "segment":
+            await run.stop(1)
+
+    assert (await run.wait()).code == 137
+    await run.close()
+
+
+async def test_what_an_earlier_life_left_is_removed(engine: Any, start: Start, folder: Path) -> None:
+    (folder / "task.json").write_text(task(settings={"hold_at": 2}).model_dump_json())
+    before = await start("trainer.py")
+
+    later = runner_of("true")
+    await later.open()
+    await later.close()
+
+    assert engine.containers.list(all=True, filters={"label": f"{NODE_LABEL}={NODE}"}) == []
+    await before.close()
+
+
+async def test_output_that_is_no_event_is_refused(start: Start, folder: Path) -> None:
+    (folder / "task.json").write_text(task(settings={"babble_at": 0}).model_dump_json())
+
+    with pytest.raises(Unavailable, match="hello"):
+        await finish(await start("trainer.py"))
+
+
+# The SDK forgets the socket that it could not connect.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_missing_engine_says_what_to_do(tmp_path: Path) -> None:
+    runner = DockerRunner(node_id=NODE, image=IMAGE, limits=LIMITS, gpu_uuid=None, url=f"unix://{tmp_path}/none")
+
+    with pytest.raises(MissingPart, match="Start or update Docker"):
+        await runner.open()
+    await runner.close()
+    gc.collect()
+
+
+async def test_a_node_runs_an_attempt_in_a_container(
+    engine: Any, coordinator: ScriptedCoordinator, config: NodeConfig, running: Callable[..., Any], tmp_path: Path
+) -> None:
+    image, _ = engine.images.build(path=str(_context(tmp_path)), rm=True)
+    docked = config.model_copy(update={"backend": "docker", "image": image.id, "own_renters": (RENTER.address,)})
+    runner = DockerRunner(
+        node_id=NODE, image=image.id, limits=LIMITS, gpu_uuid=None, command=("python", "/opt/trainer.py")
+    )
+
+    async with running(docked, runner=runner):
+        coordinator.say(lease=lease(image=image.id))
+        finished = await coordinator.expect_state("FINISHED")
+
+    assert coordinator.states() == ["PREPARING", "RUNNING", "FINISHED"]
+    assert len(coordinator.bodies("segment")) == 3
+    assert finished.finished_json
+    assert list((config.state_dir / "tasks").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("NVIDIA Container Toolkit CLI version 1.17.7", "is 1.17.7; 1.17.8 or newer"),
+        ("", "is missing; 1.17.8 or newer"),
+        ("NVIDIA Container Toolkit CLI version 1.18.0", None),
+    ],
+)
+def test_an_old_container_toolkit_is_refused(
+    said: str, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if said:
+        (tmp_path / "nvidia-ctk").write_text(f"#!/bin/sh\necho '{said}'\n")
+        (tmp_path / "nvidia-ctk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    if problem is None:
+        require_toolkit()
+    else:
+        with pytest.raises(MissingPart, match=problem):
+            require_toolkit()
+
+
+def _context(tmp_path: Path) -> Path:
+    folder = tmp_path / "image"
+    folder.mkdir()
+    shutil.copy(trainer.__file__, folder / "trainer.py")
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY trainer.py /opt/\n")
+    return folder

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gristmill_protocol.errors import BadData, TooLarge
+from gristmill_protocol.errors import BadData, NoSpace, TooLarge
 from gristmill_trainer import files
 from gristmill_trainer.data import DataView
 
@@ -258,3 +258,21 @@ def test_unclosed_quotes_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BadData, match="damaged"):
         DataView.open(path)
+
+
+def test_a_table_that_could_not_be_opened_again_is_not_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\n" + "a,x\nb,y\n" * 100, encoding="utf-8")
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 1_000)
+    view = DataView.open(path)
+
+    with pytest.raises(TooLarge, match=r"t\.csv"):
+        view.pack(tmp_path / "packed")
+    assert [one.name for one in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    view = DataView.open(make_folder(tmp_path / "set", {"cat/1.png": b"c", "dog/1.png": b"d"}))
+
+    with pytest.raises(NoSpace, match="No such file"):
+        view.pack(tmp_path / "gone" / "packed")

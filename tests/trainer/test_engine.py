@@ -1,6 +1,7 @@
 """What verification stands on: equal tasks give equal bits, wherever they were cut and in whichever process."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gristmill_protocol.commitments import SegmentRecord, chain_break
-from gristmill_protocol.errors import BadRequest, BadSettings, WrongHash
+from gristmill_protocol.errors import BadRequest, BadSettings, NoSpace, WrongHash
 from gristmill_protocol.jobs import TrainTask
 from gristmill_protocol.progress import (
     EXIT_PREEMPTED,
@@ -328,6 +329,20 @@ def test_state_files_can_be_read_by_the_node(undisturbed: tuple[Path, list[Train
     folder, events = undisturbed
 
     assert all(os.stat(folder / one.state_file).st_mode & 0o444 == 0o444 for one in of(SegmentDone, events))
+
+
+def test_a_state_that_cannot_be_saved_leaves_nothing_behind(small_task: Callable[..., Path]) -> None:
+    folder, events = small_task(), list[TrainerEvent]()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.raises(NoSpace, match="could not be saved"):
+            session.run(folder, events.append, lambda: False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert of(SegmentDone, events) == []
+    assert list((folder / "out" / "states").iterdir()) == []
 
 
 def test_seeds_differ_by_purpose_and_counter() -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from gristmill_protocol.errors import WrongHash
+from gristmill_protocol.errors import NoSpace, WrongHash
 from gristmill_protocol.jobs import ArtifactRef
 from gristmill_protocol.state import Tensor, state_root
 from gristmill_trainer.data import file_ref
@@ -101,12 +101,22 @@ def canonical(name: str, tensor: torch.Tensor) -> Tensor:
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> ArtifactRef:
-    """Write a safetensors file, whole or not at all, the same bytes for the same tensors."""
+    """Write a safetensors file, whole or not at all, the same bytes for the same tensors.
+
+    Raises:
+        NoSpace: it could not be written.
+    """
     partial = path.with_suffix(".part")
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
         partial.chmod(0o644)  # safetensors makes it private, but the node that passes it on is another user
         os.replace(partial, path)
+    except (OSError, SafetensorError) as err:
+        raise NoSpace(
+            f"{path.name!r} could not be saved: {err}.",
+            effect="The training stopped; finished segments are safe.",
+            todo="Free some disk space, or run the job on another machine.",
+        ) from err
     finally:
         partial.unlink(missing_ok=True)
     return file_ref(path)

@@ -4,6 +4,7 @@ Machines are grouped by what they compute. Tiny models of the kinds that recipes
 fixed numbers; the digest of the resulting bits, with the versions and settings that decide them, is the numeric class.
 """
 
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -46,11 +47,17 @@ def numeric_class(device: torch.device, *, threads: int) -> str:
             "torch": torch.__version__,
             "architecture": platform.machine(),
             "threads": threads,
-            "device": torch.cuda.get_device_capability(device) if on_gpu else device.type,
+            "device": _chip(device) if on_gpu else device.type,
             "cuda": torch.version.cuda if on_gpu else None,
             "cudnn": torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
         }
     ).hex()
+
+
+def _chip(device: torch.device) -> tuple[int, int, int]:
+    """Compute capability and number of multiprocessors, as the driver reports them."""
+    chip = torch.cuda.get_device_properties(device)
+    return chip.major, chip.minor, chip.multi_processor_count
 
 
 def flops_per_s(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> int:
@@ -116,7 +123,8 @@ class _Attention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, key, value = self.mix(self.norm(tokens)).chunk(3, -1)
-        mixed = tokens + functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        # Written out: which fused kernel torch would take is its own choice, and not all are deterministic.
+        mixed = tokens + (query @ key.mT / math.sqrt(32)).softmax(-1) @ value
         scores: Tensor = self.shrink(functional.gelu(self.grow(mixed))).mean(1)
         return scores
 

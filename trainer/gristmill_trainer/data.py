@@ -93,6 +93,7 @@ class DataView:
 
         Raises:
             NoSpace: it could not be written; nothing is left behind.
+            TooLarge: a table that packs to more than is ever read.
         """
         dest = Path(dest)
         partial = dest.with_name(dest.name + ".part")
@@ -102,12 +103,13 @@ class DataView:
                     archive.writestr(_member(name), content)
             os.replace(partial, dest)
         except OSError as err:
-            partial.unlink(missing_ok=True)
             raise NoSpace(
                 f"The data could not be packed into {str(dest)!r}: {err.strerror}.",
                 effect=NOTHING_CHARGED,
                 todo="Free some disk space, or name another folder.",
             ) from err
+        finally:
+            partial.unlink(missing_ok=True)
         return file_ref(dest)
 
     def _members(self) -> Iterator[tuple[str, bytes]]:
@@ -115,7 +117,9 @@ class DataView:
             yield from ((example.place, example.content) for example in self)
             return
         rows = ({"answer": example.answer, "text": example.content.decode()} for example in self)
-        yield _ROWS_NAME, b"".join(canonical_json(row) + b"\n" for row in rows)
+        content = b"".join(canonical_json(row) + b"\n" for row in rows)
+        # What could not be opened again is refused here, before it is uploaded.
+        yield _ROWS_NAME, bounded(lambda: content, len(content), self.source)
 
 
 def file_ref(path: Path) -> ArtifactRef:

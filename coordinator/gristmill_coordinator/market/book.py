@@ -240,17 +240,17 @@ class OrderBook:
         yield "a free slot", self._column("load") < self._column("slots")
 
     def _has_verifier(self, demand: Demand, since_s: float) -> Mask:
-        """Offers in whose numeric class there is an eligible verifier with another payout address."""
-        able = np.flatnonzero(self._can_verify(demand.renter, demand.recipe, since_s))
-        pairs = np.unique(np.stack([self._column("class")[able], self._column("payout")[able]]), axis=1)
-        owners: dict[int, set[int]] = {}
-        for code, payout in pairs.T.tolist():
-            owners.setdefault(code, set()).add(payout)
-        crowded = [code for code, found in owners.items() if len(found) > 1]
-        mask: Mask = np.isin(self._column("class"), crowded)
-        for code, found in owners.items():
-            if len(found) == 1:
-                mask |= (self._column("class") == code) & (self._column("payout") != next(iter(found)))
+        """Offers in whose numeric class there is an eligible verifier with another payout address.
+
+        Among a class's payouts one differs from mine if and only if the lowest or the highest does.
+        """
+        able = self._can_verify(demand.renter, demand.recipe, since_s)
+        codes, payouts = self._column("class"), self._column("payout")
+        lowest = np.full(len(self._classes), len(self._payouts))
+        highest = np.full(len(self._classes), -1)
+        np.minimum.at(lowest, codes[able], payouts[able])
+        np.maximum.at(highest, codes[able], payouts[able])
+        mask: Mask = (highest[codes] >= 0) & ((lowest[codes] != payouts) | (highest[codes] != payouts))
         return mask
 
     def _can_verify(self, renter: str, recipe: str, since_s: float) -> Mask:

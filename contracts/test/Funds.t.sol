@@ -186,6 +186,18 @@ contract FundsTest is Market {
         ledger.award(awards);
     }
 
+    function test_anAwardIsPaidInFullOrNotAtAll() public {
+        FeeToken odd = new FeeToken();
+        _deploy(odd);
+        odd.mint(address(this), 100);
+        odd.approve(address(ledger), 100);
+        LedgerTypes.Award[] memory awards = new LedgerTypes.Award[](1);
+        awards[0] = LedgerTypes.Award(address(0), 0, 100);
+
+        vm.expectRevert(abi.encodeWithSelector(LedgerTypes.TransferFellShort.selector, 100, 90));
+        ledger.award(awards);
+    }
+
     // ------------------------------------------------------------------------------------------ withdrawals
 
     function test_theOwnerWithdrawsAfterADay() public {
@@ -273,8 +285,15 @@ contract FundsTest is Market {
         vm.assertEq(ledger.collect(provider), 9.4e6);
 
         vm.assertEq(token.balanceOf(PROVIDER_PAYOUT), 9.4e6);
-        vm.assertEq(ledger.collect(provider), 0);
         vm.assertEq(_credit(verifier), 0.2e6);
+    }
+
+    function test_collectingNothingSaysNothing() public {
+        vm.recordLogs();
+
+        vm.assertEq(ledger.collect(provider), 0);
+
+        vm.assertEq(vm.getRecordedLogs().length, 0);
     }
 
     function test_aPayeeMovesItsPayoutWithItsCredit() public {

@@ -16,7 +16,7 @@ from gristmill_coordinator.chain.port import (
     RecipeTerms,
     TxState,
 )
-from gristmill_protocol.errors import BadSignature, ChainUnavailable
+from gristmill_protocol.errors import BadSignature, ChainUnavailable, Conflict
 from gristmill_protocol.jobs import SignedStatement, Statement
 from gristmill_protocol.money import split_line
 from gristmill_protocol.signing import (
@@ -138,6 +138,9 @@ class FakeChain:
         return self._send(lambda: self._settle(tuple(batch)))
 
     async def slash(self, provider_id: int, awards: Sequence[Award], evidence: bytes) -> str:
+        self._reach()
+        if not self._may_slash(provider_id, awards):
+            raise Conflict("The contract refused: StakeTooLow or NotOpen.", effect="Nothing was sent.")
         return self._send(lambda: self._slash(provider_id, tuple(awards), evidence))
 
     async def tx(self, tx_hash: str) -> TxState | None:
@@ -204,12 +207,16 @@ class FakeChain:
             self._credit(terms.author, split.author)
             self._credit(0, split.treasury)
 
+    def _may_slash(self, provider_id: int, awards: Sequence[Award]) -> bool:
+        stake = self._providers.get(provider_id, _NO_PROVIDER)
+        strangers = [a for a in awards if isinstance(a.to, str) and a.to.lower() not in self._accounts]
+        return not strangers and sum(a.amount_usd_micros for a in awards) <= stake.slashable_usd_micros
+
     def _slash(self, provider_id: int, awards: tuple[Award, ...], evidence: bytes) -> bool:
+        if not self._may_slash(provider_id, awards):
+            return False
         stake = self._providers.get(provider_id, _NO_PROVIDER)
         total = sum(award.amount_usd_micros for award in awards)
-        strangers = [a for a in awards if isinstance(a.to, str) and a.to.lower() not in self._accounts]
-        if total > stake.slashable_usd_micros or strangers:
-            return False
         bonded = max(0, stake.bonded_usd_micros - total)
         unbonding = stake.slashable_usd_micros - total - bonded
         self._providers[provider_id] = replace(

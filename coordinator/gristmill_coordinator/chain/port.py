@@ -1,7 +1,8 @@
 """What the coordinator needs of a chain; money is micro-USD, addresses are EIP-55 checksummed, hashes 0x-prefixed hex.
 
 Every method but sign_reservation may raise ChainUnavailable: the node cannot be reached or did not answer in time.
-The methods that send return as soon as the node holds the transaction; follow it with tx().
+The methods that send return as soon as the node holds the transaction; follow it with tx(). Where the contract would
+refuse it as things stand, they raise Conflict with the contract's reason and send nothing.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from gristmill_contracts import onboarding
 from gristmill_contracts.anvil import set_automine
 from gristmill_coordinator.chain.evm import EvmChain
 from gristmill_coordinator.chain.port import ZERO_ADDRESS, AccountState, Award, ProviderState, RecipeTerms
-from gristmill_protocol.errors import BadSignature, ChainUnavailable
+from gristmill_protocol.errors import BadSignature, ChainUnavailable, Conflict
 from gristmill_protocol.jobs import SignedStatement, Statement, StatementLine
 from gristmill_protocol.money import split_line
 from gristmill_protocol.signing import RESERVATION_TYPE, STATEMENT_TYPE, recover, sign, statement_message
@@ -183,6 +183,26 @@ async def test_a_slash_moves_stake_to_renter_verifier_and_treasury(world: World,
     assert after == replace(before, bonded_usd_micros=1_000_000, active=False)
     assert (await world.chain.account(renter.address)).balance_usd_micros == 20_000_000
     assert (world.credit(verifier), world.credit(0) - treasury) == (6_000_000, 3_000_000)
+
+
+async def test_a_slash_the_contract_would_refuse_is_not_sent(world: World, renter: LocalAccount) -> None:
+    provider = world.add_provider(node_key=Account.create().address, bonded_usd_micros=20_000_000)
+
+    with pytest.raises(Conflict, match="StakeTooLow"):
+        await world.chain.slash(provider, [Award(renter.address, 20_000_001)], bytes(32))
+    with pytest.raises(Conflict, match="NotOpen"):
+        await world.chain.slash(provider, [Award(Account.create().address, 1)], bytes(32))
+
+
+async def test_two_slashes_on_their_way_take_the_stake_once(world: World, renter: LocalAccount) -> None:
+    provider = world.add_provider(node_key=Account.create().address, bonded_usd_micros=20_000_000)
+    sent = [await world.chain.slash(provider, [Award(renter.address, 20_000_000)], bytes(32)) for _ in range(2)]
+    world.mine()
+
+    states = [await world.chain.tx(tx_hash) for tx_hash in sent]
+
+    assert [state.succeeded for state in states if state] == [True, False]
+    assert (await world.chain.account(renter.address)).balance_usd_micros == 30_000_000
 
 
 async def test_a_reservation_is_the_operators_signature(world: World, renter: LocalAccount) -> None:

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.jobs import ACTIVE, Ending
 from gristmill_coordinator.market import nodes as market_nodes
+from gristmill_coordinator.market.pulse import Beat
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row
 from gristmill_coordinator.store.tables import attempts, jobs, nodes
@@ -17,13 +18,14 @@ async def step(co: Coordinator) -> int:
     await _write_heartbeats(co)
     if co.store.shared:
         await market_nodes.refresh(co, market_nodes.listening_since(co))
+    beats = co.pulse.beats()  # before the attempts are read: one that is in a beat but not among them has ended
     query = sa.select(attempts, jobs.c.ending).join(jobs, jobs.c.job_id == attempts.c.job_id)
     async with co.store.read() as tx:
         active = await tx.rows(query.where(attempts.c.state.in_(ACTIVE)))
     ended = 0
     for row in active:
         ended += await _watch(co, row)
-    _stop_strays(co, {row.attempt_id for row in active})
+    _stop_strays(co, beats, {row.attempt_id for row in active})
     return ended
 
 
@@ -73,9 +75,9 @@ async def _stop(co: Coordinator, row: Row) -> float:
     return co.clock()
 
 
-def _stop_strays(co: Coordinator, active: set[str]) -> None:
+def _stop_strays(co: Coordinator, beats: dict[str, Beat], active: set[str]) -> None:
     """Stop what nodes still run although it was given up: they may have been cut off for a while."""
-    for node_id, beat in co.pulse.beats().items():
+    for node_id, beat in beats.items():
         for attempt_id in beat.attempts - active:
             _send_stop(co, node_id, attempt_id, "The attempt was given up.")
 

@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS work (
     work_id TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
     keep_s INTEGER NOT NULL,
-    ended_s REAL                            -- unix time; NULL: at hand
+    ended_s REAL,                           -- unix time; NULL: at hand
+    last_seq INTEGER                        -- of the message that says how it ended
 );
 CREATE TABLE IF NOT EXISTS states (
     work_id TEXT NOT NULL,
@@ -97,7 +98,7 @@ class Journal:
                 "UPDATE outbox SET message = ?, uploads = ? WHERE seq = ?",
                 (numbered.SerializeToString(), json.dumps(list(uploads)), seq),
             )
-            self._db.execute("UPDATE work SET ended_s = ? WHERE work_id = ?", (now_s, ends))
+            self._db.execute("UPDATE work SET ended_s = ?, last_seq = ? WHERE work_id = ?", (now_s, seq, ends))
         return numbered
 
     def after(self, seq: int) -> Entry | None:
@@ -115,11 +116,16 @@ class Journal:
 
     def begin(self, work_id: str, kind: WorkKind, *, keep_s: int = 0) -> None:
         """Note that work is at hand; its states are kept for keep_s after its end, if nobody releases them."""
-        self._db.execute("INSERT OR REPLACE INTO work VALUES (?, ?, ?, NULL)", (work_id, kind, keep_s))
+        self._db.execute("INSERT OR REPLACE INTO work VALUES (?, ?, ?, NULL, NULL)", (work_id, kind, keep_s))
 
     def interrupted(self) -> list[tuple[str, WorkKind]]:
         """The work that is at hand; right after a start, what an earlier life of the node left."""
         return list(self._db.execute("SELECT work_id, kind FROM work WHERE ended_s IS NULL"))
+
+    def unreported(self, kind: WorkKind) -> list[str]:
+        """The work of a kind that is at hand, or whose end the coordinator has not heard of yet."""
+        query = "SELECT work_id FROM work WHERE kind = ? AND (ended_s IS NULL OR last_seq IN (SELECT seq FROM outbox))"
+        return [work_id for (work_id,) in self._db.execute(query, (kind,))]
 
     def knows(self, work_id: str) -> bool:
         return self._db.execute("SELECT 1 FROM work WHERE work_id = ?", (work_id,)).fetchone() is not None

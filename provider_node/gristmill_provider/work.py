@@ -62,7 +62,9 @@ class Work:
                 logger.warning("message_ignored", kind=unknown)
 
     def heartbeat(self) -> pb.Heartbeat:
-        return pb.Heartbeat(attempt_ids=list(self._attempts), audit_ids=list(self._audits.audit_ids))
+        """What is at hand; an attempt whose result is still being uploaded counts, or it would be given up as lost."""
+        journal = self._shop.journal
+        return pb.Heartbeat(attempt_ids=journal.unreported("attempt"), audit_ids=journal.unreported("audit"))
 
     def recover(self) -> None:
         """After a start: report what an earlier life left unfinished, and remove its folders."""

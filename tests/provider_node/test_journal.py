@@ -80,6 +80,19 @@ def test_work_is_interrupted_until_its_last_message(journal: Journal) -> None:
     assert not journal.knows("attempt_2")
 
 
+def test_work_is_reported_on_until_its_end_is_acknowledged(journal: Journal) -> None:
+    journal.begin("attempt_1", "attempt")
+    journal.begin("attempt_2", "attempt")
+    journal.begin("audit_1", "audit")
+    last = journal.add(receipt(1), ends="attempt_1")
+
+    assert journal.unreported("attempt") == ["attempt_1", "attempt_2"]
+    assert journal.unreported("audit") == ["audit_1"]
+
+    journal.acknowledge(last.seq)
+    assert journal.unreported("attempt") == ["attempt_2"]
+
+
 def test_states_are_kept_until_they_are_released(journal: Journal) -> None:
     journal.begin("attempt_1", "attempt", keep_s=60)
     journal.keep("attempt_1", "aa")

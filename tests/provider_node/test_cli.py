@@ -1,0 +1,106 @@
+"""What an owner types, and what the process ends with."""
+
+import asyncio
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fakes.provider_side import RENTER, ScriptedCoordinator
+from gristmill_protocol.keystore import load_key
+from gristmill_provider.cli import app
+from gristmill_provider.config import NodeConfig
+from gristmill_provider.exit_codes import ExitCode
+
+pytestmark = pytest.mark.slow
+UP = (sys.executable, "-c", "from gristmill_provider.cli import main; main()", "up", "--config")
+
+
+def written(config: NodeConfig, **changes: object) -> Path:
+    """The configuration as a file."""
+    values: dict[str, object] = {
+        "name": config.name,
+        "coordinator": config.coordinator,
+        "coordinator_url": config.coordinator_url,
+        "keystore": str(config.keystore),
+        "password_file": str(config.password_file),
+        "provider_id": config.provider_id,
+        "ask_usd_per_gpu_hour": "0.30",
+        "backend": "process",
+        "own_renters": [RENTER.address],
+        "cpu": True,
+        "state_dir": str(config.state_dir),
+        **changes,
+    }
+    file = config.keystore.with_name("node.toml")
+    lines = [
+        f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for name, value in values.items()
+    ]
+    file.write_text("\n".join(lines))
+    return file
+
+
+def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
+    keystore, password = tmp_path / "keys" / "node.json", tmp_path / "keys" / "password"
+
+    made = CliRunner().invoke(app, ["key", "new", "--keystore", str(keystore), "--password-file", str(password)])
+    again = CliRunner().invoke(app, ["key", "new", "--keystore", str(keystore), "--password-file", str(password)])
+
+    assert load_key(keystore, password.read_text().strip()).address == made.output.strip()
+    assert stat.S_IMODE(keystore.stat().st_mode) == stat.S_IMODE(password.stat().st_mode) == 0o600
+    assert again.exit_code == ExitCode.KEY
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"slots": 0}, ExitCode.USAGE, "slots"),
+        ({"password_file": "/none"}, ExitCode.KEY, "There is no password at /none."),
+        ({"cpu": False}, ExitCode.DEVICE, "set cpu = true"),
+        (
+            {"backend": "docker", "image": "t@sha256:" + "0" * 64, "docker_url": "tcp://127.0.0.1:1"},
+            ExitCode.SANDBOX,
+            "Start or update Docker",
+        ),
+    ],
+)
+def test_a_node_that_cannot_start_says_why(
+    changes: dict[str, object], code: ExitCode, words: str, config: NodeConfig
+) -> None:
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from gristmill_provider.cli import main; main()",
+            "up",
+            "--config",
+            written(config, **changes),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert words in ended.stderr
+    assert f"Exit code {code:d} ({code.name})" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == code
+
+
+async def test_signals_reload_the_price_and_end_in_order(coordinator: ScriptedCoordinator, config: NodeConfig) -> None:
+    file = written(config)
+    node = await asyncio.create_subprocess_exec(*UP, str(file), stderr=subprocess.PIPE)
+    await coordinator.expect("offer")
+    file.write_text(file.read_text().replace("0.30", "0.70"))
+    node.send_signal(signal.SIGHUP)
+    offers = await coordinator.expect("offer", 2)
+    node.send_signal(signal.SIGTERM)
+    _, log = await node.communicate()
+
+    assert [offer.ask_usd_micros_per_gpu_hour for offer in offers] == [300_000, 700_000]
+    assert node.returncode == ExitCode.STOPPED
+    assert b'"event": "node_leaving"' in log

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.jobs import ACTIVE
 from gristmill_coordinator.domain.windows import Finding, Start, broken, kept, samples
-from gristmill_coordinator.stages.loop import patience
+from gristmill_coordinator.stages.loop import each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
 from gristmill_coordinator.store.store import Row, Tx, keep
@@ -130,23 +130,20 @@ async def _anchor(co: Coordinator) -> int:
     """Send the roots. One that is sent twice, because we died in between, is anchored twice: that harms nobody."""
     where = sa.and_(anchors.c.beacon.is_(None), anchors.c.tx_hash.is_(None))
     rows = await co.store.claim(anchors, where, now=co.clock(), hold_s=co.config.claim_s, limit=co.config.batch)
-    async with patience(co, anchors, rows):
-        for row in rows:
-            tx_hash = await co.chain.anchor(bytes.fromhex(row.root))
-            async with co.store.write() as tx:
-                await keep(tx, anchors, row, tx_hash=tx_hash, sent_s=co.clock())
-    return len(rows)
+    return await each(co, anchors, rows, _anchor_one)
+
+
+async def _anchor_one(co: Coordinator, row: Row) -> int:
+    tx_hash = await co.chain.anchor(bytes.fromhex(row.root))
+    async with co.store.write() as tx:
+        return await keep(tx, anchors, row, tx_hash=tx_hash, sent_s=co.clock())
 
 
 async def _draw(co: Coordinator) -> int:
     """COMMITTED -> SAMPLED, by the randomness of the block after the anchor's: nobody knew it when they committed."""
     where = sa.and_(anchors.c.beacon.is_(None), anchors.c.tx_hash.is_not(None))
     rows = await co.store.claim(anchors, where, now=co.clock(), hold_s=co.config.claim_s, limit=co.config.batch)
-    drawn = 0
-    async with patience(co, anchors, rows):
-        for row in rows:
-            drawn += await _draw_one(co, row)
-    return drawn
+    return await each(co, anchors, rows, _draw_one)
 
 
 async def _draw_one(co: Coordinator, row: Row) -> int:

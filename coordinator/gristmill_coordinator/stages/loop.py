@@ -1,7 +1,6 @@
 """How every stage runs: step after step while there is work, woken by whoever leaves it some, looking by itself too."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 
 import sqlalchemy as sa
 import structlog
@@ -9,13 +8,15 @@ import structlog
 from gristmill_coordinator import wake
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.store.store import Row, keep
-from gristmill_protocol.errors import ChainUnavailable
+from gristmill_protocol.errors import ChainUnavailable, Conflict
 
 logger = structlog.get_logger()
 
 _CHAIN_AGAIN_S = 3.0
+_REFUSED_AGAIN_S = 60.0
 
 Step = Callable[[Coordinator], Awaitable[int]]
+Handle = Callable[[Coordinator, Row], Awaitable[int]]
 
 
 async def run(co: Coordinator, stage: str, step: Step) -> None:
@@ -31,13 +32,26 @@ async def run(co: Coordinator, stage: str, step: Step) -> None:
             await wake.wait(event, co.config.poll_s)
 
 
-@asynccontextmanager
-async def patience(co: Coordinator, table: sa.Table, rows: Sequence[Row]) -> AsyncIterator[None]:
-    """Put claimed rows off for a while if the chain cannot be reached; those already written back stay as they are."""
-    try:
-        yield
-    except ChainUnavailable as err:
-        logger.warning("chain_unavailable", table=table.name, rows=len(rows), why=err.what)
-        async with co.store.write() as tx:
-            for row in rows:
-                await keep(tx, table, row, due_s=co.clock() + _CHAIN_AGAIN_S)
+async def each(co: Coordinator, table: sa.Table, rows: Sequence[Row], handle: Handle) -> int:
+    """Handle claimed rows one after another; the sum of what handle gives.
+
+    A row that the contracts refuse is put off alone; when the chain cannot be reached, all that are left are.
+    """
+    handled = 0
+    for at, row in enumerate(rows):
+        try:
+            handled += await handle(co, row)
+        except ChainUnavailable as err:
+            logger.warning("chain_unavailable", table=table.name, rows=len(rows) - at, why=err.what)
+            await _put_off(co, table, rows[at:], _CHAIN_AGAIN_S)
+            break
+        except Conflict as err:
+            logger.error("chain_refused", table=table.name, why=err.what)
+            await _put_off(co, table, [row], _REFUSED_AGAIN_S)
+    return handled
+
+
+async def _put_off(co: Coordinator, table: sa.Table, rows: Sequence[Row], seconds: float) -> None:
+    async with co.store.write() as tx:
+        for row in rows:
+            await keep(tx, table, row, due_s=co.clock() + seconds)

@@ -7,7 +7,7 @@ from gristmill_coordinator import views
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import orders, pricing
 from gristmill_coordinator.domain.jobs import Ending, JobReason, final
-from gristmill_coordinator.stages.loop import patience
+from gristmill_coordinator.stages.loop import each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx, change, grant, keep
 from gristmill_coordinator.store.tables import attempts, jobs, settlements, statements, windows
@@ -138,34 +138,29 @@ async def _send(co: Coordinator) -> int:
     """Send settlements. What the chain has paid already, because we died after sending, is not sent again."""
     where = sa.and_(settlements.c.tx_hash.is_(None), ~settlements.c.closed)
     rows = await co.store.claim(settlements, where, now=co.clock(), hold_s=co.config.claim_s, limit=co.config.batch)
-    async with patience(co, settlements, rows):
-        for row in rows:
-            async with co.store.read() as tx:
-                paying = await _paying(tx, row.settlement_id)
-            unpaid = [
-                signed for job, signed in paying if not await co.chain.nonce_used(job.renter, signed.statement.nonce)
-            ]
-            tx_hash = await co.chain.settle(unpaid) if unpaid else None
-            async with co.store.write() as tx:
-                if tx_hash is not None:
-                    await keep(tx, settlements, row, tx_hash=tx_hash, sent_s=co.clock())
-                else:
-                    await _close(co, tx, row, paying, {job.job_id: True for job, _ in paying})
-    return len(rows)
+    return await each(co, settlements, rows, _send_one)
+
+
+async def _send_one(co: Coordinator, row: Row) -> int:
+    async with co.store.read() as tx:
+        paying = await _paying(tx, row.settlement_id)
+    unpaid = [signed for job, signed in paying if not await co.chain.nonce_used(job.renter, signed.statement.nonce)]
+    tx_hash = await co.chain.settle(unpaid) if unpaid else None
+    async with co.store.write() as tx:
+        if tx_hash is not None:
+            return await keep(tx, settlements, row, tx_hash=tx_hash, sent_s=co.clock())
+        await _close(co, tx, row, paying, {job.job_id: True for job, _ in paying})
+    return 1
 
 
 async def _confirm(co: Coordinator) -> int:
     """Close settlements that the chain has confirmed: what is paid is done, what is not is tried again later."""
     where = sa.and_(settlements.c.tx_hash.is_not(None), ~settlements.c.closed)
     rows = await co.store.claim(settlements, where, now=co.clock(), hold_s=co.config.claim_s, limit=co.config.batch)
-    closed = 0
-    async with patience(co, settlements, rows):
-        for row in rows:
-            closed += await _confirm_one(co, row)
-    return closed
+    return await each(co, settlements, rows, _confirm_one)
 
 
-async def _confirm_one(co: Coordinator, row: Row) -> bool:
+async def _confirm_one(co: Coordinator, row: Row) -> int:
     state, now = await co.chain.tx(row.tx_hash), co.clock()
     if state is None or (state.succeeded and state.confirmations < co.config.confirmations):
         lost = state is None and now > row.sent_s + co.config.resend_tx_s

@@ -6,10 +6,11 @@ import structlog
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.port import Award
 from gristmill_coordinator.domain.pricing import split_slash
-from gristmill_coordinator.stages.loop import patience
+from gristmill_coordinator.stages.loop import each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, keep
 from gristmill_coordinator.store.tables import jobs, slashes
+from gristmill_protocol.errors import Conflict
 from gristmill_protocol.money import format_usd
 
 logger = structlog.get_logger()
@@ -23,11 +24,11 @@ async def step(co: Coordinator) -> int:
     rows = await co.store.claim(
         slashes, ~slashes.c.closed, now=co.clock(), hold_s=co.config.claim_s, limit=co.config.batch
     )
-    moved = 0
-    async with patience(co, slashes, rows):
-        for row in rows:
-            moved += await (_send(co, row) if row.tx_hash is None else _confirm(co, row))
-    return moved
+    return await each(co, slashes, rows, _advance)
+
+
+async def _advance(co: Coordinator, row: Row) -> int:
+    return await (_send(co, row) if row.tx_hash is None else _confirm(co, row))
 
 
 async def _send(co: Coordinator, row: Row) -> bool:
@@ -46,7 +47,12 @@ async def _send(co: Coordinator, row: Row) -> bool:
     split = split_slash(stake, row.verifiers)
     parts: list[tuple[str | int, int]] = [(renter, split.renter), *split.verifiers.items(), (_TREASURY, split.commons)]
     awards = [Award(to, amount) for to, amount in parts if amount]
-    tx_hash = await co.chain.slash(row.provider, awards, bytes.fromhex(row.evidence))
+    try:
+        tx_hash = await co.chain.slash(row.provider, awards, bytes.fromhex(row.evidence))
+    except Conflict:
+        async with co.store.write() as tx:
+            await tx.run(sa.update(slashes).where(slashes.c.window_id == row.window_id).values(sent_s=0.0))
+        raise
     async with co.store.write() as tx:
         return await keep(tx, slashes, row, tx_hash=tx_hash)
 

@@ -25,7 +25,7 @@ def test_targets_named_in_documents_exist(document: Path) -> None:
 
 
 def test_help_lists_every_target() -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
     assert {line.split()[1] for line in shown.splitlines()} == targets()
 

@@ -1,6 +1,6 @@
 from hashlib import sha256
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill_trainer.data import Example
@@ -9,6 +9,7 @@ from gristmill_trainer.sampling import Sampler, example_digest, split
 sizes = st.integers(1, 60)
 
 
+@settings(deadline=None)
 @given(examples=sizes, batch=sizes, seed=st.integers(0, 2**63 - 1))
 def test_each_pass_over_the_data_is_a_permutation(examples: int, batch: int, seed: int) -> None:
     sampler = Sampler(seed=seed, examples=examples, batch=batch)
@@ -20,6 +21,7 @@ def test_each_pass_over_the_data_is_a_permutation(examples: int, batch: int, see
     assert sorted(drawn[examples : 2 * examples]) == list(range(examples))
 
 
+@settings(deadline=None)
 @given(examples=sizes, batch=sizes, step=st.integers(0, 500))
 def test_a_batch_depends_on_seed_and_step_alone(examples: int, batch: int, step: int) -> None:
     used = Sampler(seed=3, examples=examples, batch=batch)
@@ -37,6 +39,7 @@ def test_another_seed_gives_another_order() -> None:
     assert one != other
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2)), min_size=1, max_size=80))
 def test_copies_stay_on_one_side_and_every_answer_is_learnt(rows: list[tuple[int, int]]) -> None:
     contents = [sha256(bytes([content, answer])).digest() for content, answer in rows]

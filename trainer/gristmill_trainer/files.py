@@ -21,7 +21,7 @@ FREE_EXPANSION_BYTES = 256 * 1024 * 1024  # below this nobody is hurt
 NOTHING_CHARGED = "Nothing was uploaded or charged."
 
 # What desktops leave behind.
-_IGNORED = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+IGNORED = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 Read = Callable[[str], bytes]
 
@@ -132,7 +132,7 @@ def _bad_zip(path: Path, reason: str) -> BadData:
 
 
 def _wanted(name: str) -> bool:
-    return not name.startswith(".") and name not in _IGNORED
+    return not name.startswith(".") and name not in IGNORED
 
 
 def _wanted_path(name: str) -> bool:

@@ -21,11 +21,11 @@ from gristmill._orders import OrderRecord, Orders
 from gristmill._plan import Parcel, Plan
 from gristmill._session import Key, SignedIn
 from gristmill._transport import Transport
-from gristmill._wording import budget_usd_micros
+from gristmill._wording import budget_usd_micros, gpu_needs
 from gristmill_protocol.api import AccountView, InfoView, OfferView, RecipeView
 from gristmill_protocol.errors import NotSignedIn, TooLarge
 from gristmill_protocol.ids import id_bytes32
-from gristmill_protocol.jobs import ArtifactRef, GpuNeeds, JobSpec, JobSubmission, JobView, Order, Statement
+from gristmill_protocol.jobs import ArtifactRef, JobSpec, JobSubmission, JobView, Order, Statement
 from gristmill_protocol.ladder import ladder_statements
 from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
@@ -133,7 +133,7 @@ class Client:
         budget: str | float | Decimal | None = None,
         name: str = "",
         seed: int = 0,
-        gpu: GpuNeeds | None = None,
+        gpu: str = "",
         text_column: str | None = None,
         answer_column: str | None = None,
         **settings: Any,
@@ -144,6 +144,7 @@ class Client:
             recipe: id of an installed recipe, such as "image-sorter".
             data: a folder with one folder per answer, a zip of that, or a CSV or JSON Lines table.
             budget: the most the job may cost, in USD; without one, the plan's cap is the limit.
+            gpu: memory like "24GB" or a name like "RTX 4090"; without it any machine will do, one without a card too.
             text_column, answer_column: of a table, where they cannot be guessed.
             settings: of the recipe.
         Raises:
@@ -167,7 +168,7 @@ class Client:
             data=parcel.ref,
             stats=report.stats,
             seed=seed,
-            gpu=gpu or GpuNeeds(),
+            gpu=gpu_needs(gpu),
             budget_usd_micros=budget_micros,
             name=name,
         )

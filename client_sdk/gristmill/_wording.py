@@ -1,8 +1,10 @@
 """Amounts, times and texts as people write and read them."""
 
+import re
 from decimal import Decimal
 
 from gristmill_protocol.errors import BadRequest
+from gristmill_protocol.jobs import GpuNeeds
 from gristmill_protocol.money import format_usd, parse_usd
 
 
@@ -21,6 +23,28 @@ def budget_usd_micros(budget: str | float | Decimal) -> int:
     if amount == 0:
         raise BadRequest("The budget is 0 USD.", effect="Nothing was ordered.", todo="Name the most the job may cost.")
     return amount
+
+
+_MEMORY = re.compile(r"([0-9]{1,4})\s*(?:GB|G)", re.IGNORECASE)
+
+
+def gpu_needs(wanted: str) -> GpuNeeds:
+    """What "24GB" (of graphics memory, at least) or "RTX 4090" (part of a name) asks of a machine; "" takes any.
+
+    Raises:
+        BadRequest: neither.
+    """
+    text = wanted.strip()
+    if not text:
+        return GpuNeeds()
+    memory = _MEMORY.fullmatch(text)
+    if memory is not None:
+        return GpuNeeds(memory_bytes=int(memory[1]) * 10**9, allow_cpu=False)
+    if text[0].isdigit():
+        raise BadRequest(
+            f"{wanted!r} is no graphics card.", todo='Write memory like "24GB", or a name like "RTX 4090".'
+        )
+    return GpuNeeds(names=(text,), allow_cpu=False)
 
 
 def usd(amount_usd_micros: int) -> str:

@@ -48,6 +48,13 @@ def test_plan_as_json_is_spec_and_quote(cli: Cli, mails: Path) -> None:
     assert ran.err == ""
 
 
+def test_plan_asks_for_a_graphics_card(cli: Cli, mails: Path) -> None:
+    ran = cli("plan", "text-sorter", mails, "--gpu", "24GB", "--json")
+
+    needs = json.loads(ran.out)["spec"]["gpu"]
+    assert (needs["memory_bytes"], needs["allow_cpu"]) == (24 * 10**9, False)
+
+
 def test_spending_needs_a_yes(cli: Cli, fake: FakeCoordinator, mails: Path) -> None:
     ran = cli("train", "text-sorter", mails, "--budget", "0.50")
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import BadRequest
-from gristmill._wording import about, budget_usd_micros, printable
+from gristmill._wording import about, budget_usd_micros, gpu_needs, printable
+from gristmill_protocol.jobs import GpuNeeds
 from gristmill_protocol.money import format_usd
 
 MICROS = st.integers(min_value=1, max_value=10**15)
@@ -52,3 +53,22 @@ def test_duration_is_in_a_persons_unit(seconds: int, said: str) -> None:
 
 def test_text_of_strangers_cannot_steer_a_terminal() -> None:
     assert printable("done\x1b[2J\r\n\u202eevil") == "done [2J   evil"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "needs"),
+    [
+        ("", GpuNeeds()),
+        ("24GB", GpuNeeds(memory_bytes=24 * 10**9, allow_cpu=False)),
+        ("8 gb", GpuNeeds(memory_bytes=8 * 10**9, allow_cpu=False)),
+        ("RTX 4090", GpuNeeds(names=("RTX 4090",), allow_cpu=False)),
+    ],
+)
+def test_a_graphics_card_is_named_by_memory_or_name(wanted: str, needs: GpuNeeds) -> None:
+    assert gpu_needs(wanted) == needs
+
+
+@pytest.mark.parametrize("wanted", ["24", "24TB", "1.5GB"])
+def test_what_names_no_graphics_card_is_refused(wanted: str) -> None:
+    with pytest.raises(BadRequest, match="no graphics card"):
+        gpu_needs(wanted)

@@ -21,6 +21,7 @@ Data = Annotated[Path, typer.Argument(help="A folder with one folder per answer,
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `gristmill jobs` lists it.")]
 Quality = Annotated[str, typer.Option(help="How good the result should be.")]
 Name = Annotated[str, typer.Option(help="What you call the job.")]
+Gpu = Annotated[str, typer.Option(help='Memory like "24GB", or a name like "RTX 4090"; by default any machine.')]
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe.")]
 Column = Annotated[str | None, typer.Option(help="Of a table, where it cannot be guessed.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")]
@@ -38,6 +39,7 @@ def plan(
     quality: Quality = "balanced",
     settings: Settings = [],  # noqa: B006  typer reads it and never changes it
     seed: Seed = 0,
+    gpu: Gpu = "",
     text_column: Column = None,
     answer_column: Column = None,
     as_json: Json = False,
@@ -45,7 +47,7 @@ def plan(
     """Look at the data and get a firm price; nothing is uploaded, ordered or charged."""
     with Client() as client:
         planned = client.plan(
-            recipe, data=data, quality=quality, budget=budget, seed=seed, text_column=text_column,
+            recipe, data=data, quality=quality, budget=budget, seed=seed, gpu=gpu, text_column=text_column,
             answer_column=answer_column, **_settings(settings),
         )  # fmt: skip
     if as_json:
@@ -62,6 +64,7 @@ def train(
     name: Name = "",
     settings: Settings = [],  # noqa: B006  typer reads it and never changes it
     seed: Seed = 0,
+    gpu: Gpu = "",
     text_column: Column = None,
     answer_column: Column = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Spend without asking.")] = False,
@@ -71,7 +74,7 @@ def train(
     """Order a job at a firm price, and watch it unless --detach."""
     with Client() as client:
         planned = client.plan(
-            recipe, data=data, quality=quality, budget=budget, name=name, seed=seed, text_column=text_column,
+            recipe, data=data, quality=quality, budget=budget, name=name, seed=seed, gpu=gpu, text_column=text_column,
             answer_column=answer_column, **_settings(settings),
         )  # fmt: skip
         if not as_json:

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -96,6 +97,19 @@ class Config(BaseSettings):
                 raise NotFound(f"The operator's password cannot be read: {err}.") from err
         return load_key(self.operator_key, password)
 
+    def require_encryption(self, address: str) -> None:
+        """Refuse to listen in clear where others could listen in.
+
+        Raises:
+            BadSettings: no certificate for an address that is not on this machine alone.
+        """
+        if not (self.tls_certificate and self.tls_key) and not _only_this_machine(address):
+            raise BadSettings(
+                f"Others would reach {address} without encryption.",
+                effect="The coordinator was not started.",
+                todo="Set tls_certificate and tls_key, or listen on loopback.",
+            )
+
     def token_secret(self) -> bytes:
         """What signs bearer tokens: made at the first start, kept in data_dir for its owner's eyes only."""
         path = self.data_dir / "token-secret"
@@ -127,3 +141,13 @@ def load_config(file: Path | None = None, **flags: object) -> Config:
     except ValidationError as err:
         wrong = "; ".join(f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in err.errors())
         raise BadSettings(f"The configuration is not right: {wrong}.", todo="See docs/operators.md.") from err
+
+
+def _only_this_machine(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if address.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

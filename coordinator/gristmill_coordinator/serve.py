@@ -91,6 +91,7 @@ async def run(config: Config) -> None:
         PortInUse: another program listens on a configured port.
         NotFound, WrongKey, BadSettings: as build().
     """
+    config.require_encryption(config.http_address)
     stopping = _on_signal()
     with _listen(config.http_address) as listening:
         co = await build(config)
@@ -145,7 +146,9 @@ def _listen(address: str) -> socket.socket:
     """A listening socket on host:port; taken before anything else, so that a taken port costs nothing."""
     host, _, port = address.rpartition(":")
     try:
-        return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server(
+            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
     except OSError as err:
         raise PortInUse(
             f"{address} is in use or cannot be listened on.",

@@ -44,3 +44,16 @@ def test_the_token_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) ->
 
     assert config.token_secret() == config.token_secret()
     assert (tmp_path / "data" / "token-secret").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:80", "localhost:80", "[::1]:80", "unix:/run/x"])
+def test_loopback_needs_no_certificate(address: str) -> None:
+    Config().require_encryption(address)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:80", "10.0.0.1:80", "example.org:80", "[::]:80", ":80"])
+def test_others_are_served_under_a_certificate_only(address: str, tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="without encryption"):
+        Config().require_encryption(address)
+
+    Config(tls_certificate=tmp_path / "c", tls_key=tmp_path / "k").require_encryption(address)

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any
 
 import grpc
@@ -16,7 +15,7 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
 from gristmill_coordinator.stages import audit, dispatch, metering
-from gristmill_protocol.errors import BadRequest, BadSettings, GristmillError, PortInUse, Unavailable
+from gristmill_protocol.errors import BadRequest, GristmillError, PortInUse, Unavailable
 from gristmill_protocol.ids import node_prefix
 from gristmill_protocol.signing import GREETING_TYPE, require_signer
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -60,19 +59,14 @@ async def serve(co: Coordinator, address: str) -> grpc.aio.Server:
     """
     server = grpc.aio.server(options=_SERVER_OPTIONS)
     add_ProviderLinkServicer_to_server(ProviderLink(co), server)
+    co.config.require_encryption(address)
     certificate, key = co.config.tls_certificate, co.config.tls_key
     try:
         if certificate is not None and key is not None:
             pair = (key.read_bytes(), certificate.read_bytes())
             server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
-        elif _only_this_machine(address):
-            server.add_insecure_port(address)
         else:
-            raise BadSettings(
-                f"Nodes would reach {address} without encryption.",
-                effect="The coordinator was not started.",
-                todo="Set tls_certificate and tls_key, or listen on loopback.",
-            )
+            server.add_insecure_port(address)
     except RuntimeError as err:  # all that grpc says of a port it cannot have
         raise PortInUse(
             f"{address} is in use or cannot be listened on.",
@@ -230,13 +224,3 @@ async def _until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
 
 def _refused(err: GristmillError) -> pb.CoordinatorMessage:
     return pb.CoordinatorMessage(refused=pb.Refused(what=err.what, effect=err.effect, todo=err.todo))
-
-
-def _only_this_machine(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    if address.startswith("unix:") or host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import BinaryIO, Self
 import httpx
 from pydantic import ValidationError
 
-from gristmill_protocol.errors import GristmillError, NoSpace, Problem, Unavailable, WrongHash
+from gristmill_protocol.errors import GristmillError, NoSpace, NotFound, Problem, Unavailable, WrongHash
 from gristmill_protocol.jobs import ArtifactRef
 
 _CHUNK_BYTES = 1024**2
@@ -54,7 +54,8 @@ class ArtifactCache:
                 part.restart()
                 while chunk := file.read(_CHUNK_BYTES):
                     part.write(chunk)
-        source.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may belong to the container's user; it goes with the task then
+            source.unlink()
 
     def incoming(self, sha256: str, *, name: str) -> "IncomingFile":
         """A file on its way into the cache; one of that name that was broken off goes on where it was."""
@@ -165,6 +166,8 @@ class ArtifactClient:
             Unavailable: the coordinator cannot be reached, or has no room now.
             NotFound: it is not in the cache any more.
         """
+        if not self._cache.has(sha256):
+            raise NotFound(f"This node does not have the file {sha256} any more.")
         url = _url(sha256)
         with _reachable():
             head = await self._http.head(url, headers=self._headers())

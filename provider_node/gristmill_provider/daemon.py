@@ -262,7 +262,7 @@ async def _probed(run: Run) -> Probed:
                 found = event
             case Failed():
                 raise Unavailable(event.what, effect=event.effect, todo=event.todo)
-    if found is None:
+    if found is None or found.flops_per_s <= 0:
         raise Unavailable((await run.wait()).cause)
     return found
 

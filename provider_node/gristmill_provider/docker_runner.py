@@ -6,13 +6,12 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
 import structlog
-from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.errors import DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.utils.socket import frames_iter
 
@@ -34,6 +33,9 @@ TRAINER = ("python", "-m", "gristmill_trainer")
 # Older ones let an image take over the host (CVE-2025-23266).
 MIN_TOOLKIT = (1, 17, 8)
 _OLDEST_API = (1, 41)  # Docker 20.10: the first with private cgroup namespaces
+
+# What the SDK raises: its own errors, and those of the HTTP library below it, which are OSErrors.
+_ENGINE_ERRORS = (DockerException, OSError)
 
 
 class DockerRunner:
@@ -88,7 +90,7 @@ class DockerRunner:
                 logger.warning("leftover_container_removed", container=left.short_id)
                 left.remove(force=True, v=True)
             self._find_image()
-        except DockerException as err:
+        except _ENGINE_ERRORS as err:
             raise _unusable(f"The Docker engine cannot be used: {err}.") from err
         if self._gpu_uuid is not None:
             require_toolkit()
@@ -118,7 +120,7 @@ class DockerRunner:
             )
             output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
             made.start()
-        except DockerException as err:
+        except _ENGINE_ERRORS as err:
             take_back(out)
             raise Unavailable(f"The container could not be started: {err}.") from err
         return _DockerRun(made, output, out, self._blocking)
@@ -137,8 +139,10 @@ class _DockerRun:
             yield parse_event(line)
 
     async def stop(self, grace_s: float) -> None:
-        with suppress(NotFound):
+        try:
             await self._blocking(lambda: self._container.stop(timeout=max(1, round(grace_s))))
+        except _ENGINE_ERRORS as err:  # it is gone, or close() will have to end it
+            logger.warning("container_not_stopped", container=self._container.short_id, reason=str(err))
 
     async def wait(self) -> Ended:
         return await self._blocking(self._ended)  # type: ignore[no-any-return]
@@ -151,13 +155,15 @@ class _DockerRun:
             code = self._container.wait()["StatusCode"]
             self._container.reload()
             words = self._container.logs(stdout=False, stderr=True, tail=5).decode(errors="replace")
-        except DockerException as err:
+        except _ENGINE_ERRORS as err:
             raise Unavailable(f"The container was lost: {err}.") from err
         return Ended(code, words, self._container.attrs["State"]["OOMKilled"])
 
     def _close(self) -> None:
-        with suppress(NotFound):
+        try:
             self._container.remove(force=True, v=True)
+        except _ENGINE_ERRORS as err:  # the next open() removes it
+            logger.warning("container_not_removed", container=self._container.short_id, reason=str(err))
         self._output._response.close()  # where the SDK keeps it; closing the socket alone leaves the connection
         take_back(self._out)
 

@@ -30,7 +30,10 @@ def make_room(folder: Path, size_bytes: int) -> bool:
     except (OSError, subprocess.SubprocessError) as err:
         logger.warning("work_folder_unlimited", folder=str(folder), reason=str(err))
         image.unlink(missing_ok=True)
-        folder.chmod(0o777)
+        # Made by us, so that we can delete what the container's user puts there.
+        for part in (folder, folder / "states", folder / "result"):
+            part.mkdir(exist_ok=True)
+            part.chmod(0o777)
         return False
     return True
 

@@ -19,6 +19,9 @@ logger = structlog.get_logger(__name__)
 # States that nobody releases are kept this long at least.
 _KEEP_AT_LEAST_S = 86_400
 
+# After the grace: to take in the last state and remove the container.
+_TIDY_UP_S = 15
+
 _BUSY = "All slots of this node are taken."
 _RESTARTED = "The node was restarted while it was at this; what it had signed until then still counts."
 
@@ -80,7 +83,7 @@ class Work:
             self._shop.link.deliver(message, ends=work_id, now_s=self._shop.clock())
         for folder in self._shop.tasks_dir.iterdir():
             take_back(folder / "out")
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         self.tidy()
 
     def tidy(self) -> None:
@@ -95,7 +98,9 @@ class Work:
         for attempt in self._attempts.values():
             self._spawn(attempt.stop(reason, grace_s))
         if self._under_way:
-            await asyncio.wait(self._under_way)
+            _, late = await asyncio.wait(self._under_way, timeout=grace_s + _TIDY_UP_S)
+            for task in late:
+                task.cancel()
 
     def _take_lease(self, lease: pb.LeaseOffer) -> None:
         reply = pb.LeaseReply(lease_id=lease.lease_id, attempt_id=lease.attempt_id, accepted=True)

@@ -40,8 +40,8 @@ class Trainer:
         self.seed = self.task["seed"]
         self.begun = self.task["step_from"]
         self.index = self.task["segment_index"]
-        (folder / "out" / "states").mkdir(parents=True)
-        (folder / "out" / "result").mkdir()
+        for part in ("states", "result"):
+            (folder / "out" / part).mkdir(exist_ok=True)
         assert (folder / "input" / "data").is_file()
         if self.task["state"] is not None:
             held = (folder / "input" / "state.safetensors").read_bytes()

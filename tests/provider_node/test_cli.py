@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fakes import trainer
 from fakes.provider_side import RENTER, ScriptedCoordinator
 from gristmill_protocol.keystore import load_key
 from gristmill_provider.cli import app
@@ -18,6 +19,17 @@ from gristmill_provider.exit_codes import ExitCode
 
 pytestmark = pytest.mark.slow
 UP = (sys.executable, "-c", "from gristmill_provider.cli import main; main()", "up", "--config")
+
+WITH_FAKE_TRAINER = """
+import sys
+from pathlib import Path
+from gristmill_provider.cli import run_until_stopped
+from gristmill_provider.config import load_config
+from gristmill_provider.runner import ProcessRunner
+
+config, trainer = sys.argv[1:]
+run_until_stopped(lambda: load_config(Path(config)), runner=ProcessRunner((sys.executable, trainer)))
+"""
 
 
 def written(config: NodeConfig, **changes: object) -> Path:
@@ -93,7 +105,9 @@ def test_a_node_that_cannot_start_says_why(
 
 async def test_signals_reload_the_price_and_end_in_order(coordinator: ScriptedCoordinator, config: NodeConfig) -> None:
     file = written(config)
-    node = await asyncio.create_subprocess_exec(*UP, str(file), stderr=subprocess.PIPE)
+    node = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WITH_FAKE_TRAINER, str(file), trainer.__file__, stderr=subprocess.PIPE
+    )
     await coordinator.expect("offer")
     file.write_text(file.read_text().replace("0.30", "0.70"))
     node.send_signal(signal.SIGHUP)

@@ -53,6 +53,7 @@ def test_a_stranger_cannot_order_in_the_owners_name(config: NodeConfig) -> None:
         ({"task_json": task(seed=8).model_dump_json()}, "not what the order asks for"),
         ({"task_json": task("../../etc").model_dump_json()}, "id is malformed"),
         ({"task_json": "{}"}, "cannot be read"),
+        ({"spec_json": spec().model_dump_json().replace('"settings":{}', '"settings":{"x":NaN}')}, "another job"),
         ({"nonce": 6}, "another order"),
         ({"attempt_id": "attempt_9"}, "another order"),
         ({"flops": 0}, "how much work"),

@@ -164,8 +164,10 @@ class _DockerRun:
             self._container.remove(force=True, v=True)
         except _ENGINE_ERRORS as err:  # the next open() removes it
             logger.warning("container_not_removed", container=self._container.short_id, reason=str(err))
-        self._output._response.close()  # where the SDK keeps it; closing the socket alone leaves the connection
-        take_back(self._out)
+        try:
+            self._output._response.close()  # where the SDK keeps it; closing the socket alone leaves the connection
+        finally:
+            take_back(self._out)
 
 
 def require_toolkit() -> None:

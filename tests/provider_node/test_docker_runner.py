@@ -16,6 +16,7 @@ from gristmill_protocol.progress import Finished, TrainerEvent
 from gristmill_provider.config import Limits, NodeConfig
 from gristmill_provider.docker_runner import NODE_LABEL, DockerRunner, require_toolkit
 from gristmill_provider.runner import Ended, Run
+from gristmill_provider.volume import take_back
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -72,6 +73,9 @@ async def start(engine: Any, folder: Path) -> AsyncIterator[Start]:
     yield begin
     for runner in runners:
         await runner.close()
+    mounted = (folder / "out").is_mount()
+    take_back(folder / "out")
+    assert not mounted, "a work folder was left mounted"
 
 
 async def finish(run: Run) -> tuple[list[TrainerEvent], Ended]:

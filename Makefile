@@ -54,7 +54,7 @@ bench: $(DEV) $(NODE_MODULES) ## Run every benchmark
 	@scripts/bench
 
 .PHONY: image
-image: ## Build the image that jobs run in
+image: | $(BIN)/python ## Build the image that jobs run in
 	@scripts/image
 
 .PHONY: up

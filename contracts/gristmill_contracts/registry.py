@@ -15,7 +15,7 @@ from gristmill_protocol.signing import Domain
 class Stake:
     bonded_usd_micros: int
     unbonding_usd_micros: int
-    unlock_at_s: int  # 0 while nothing is unbonding
+    unlock_at_s: int  # of what is unbonding
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
     struct Stake {
         uint96 bonded;
         uint96 unbonding;
-        uint40 unlockAt; // of what is unbonding; 0 while nothing is
+        uint40 unlockAt; // of what is unbonding
     }
 
     struct Node {

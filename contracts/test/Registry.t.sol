@@ -63,6 +63,16 @@ contract RegistryTest is Market {
         vm.assertEq(bonded, 90);
     }
 
+    function test_theRegistryHoldsLessThanItsStakesCanCount() public {
+        uint256 rest = type(uint96).max - 100e6;
+        _bond(rest);
+        token.mint(address(this), 1);
+        token.approve(address(registry), 1);
+
+        vm.expectRevert(abi.encodeWithSelector(Registry.TokenTooLarge.selector, 2 ** 96));
+        registry.bond(provider, 1);
+    }
+
     function test_stakeLeavesTwoWeeksAfterItWasAskedFor() public {
         vm.prank(PROVIDER_PAYOUT);
         registry.requestUnbonding(provider, 40e6);

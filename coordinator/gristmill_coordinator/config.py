@@ -43,6 +43,7 @@ class Config(BaseSettings):
     # Nodes
     heartbeat_s: int = Field(default=3, ge=1)
     missed_heartbeats: int = Field(default=3, ge=1)  # silence after which a node counts as lost
+    reconnect_s: float = Field(default=60.0, ge=0)  # after our own start; nodes try at least every 30 s
     lease_reply_s: int = Field(default=20, ge=1)
     stop_grace_s: int = Field(default=60, ge=1)  # a stopped attempt that says nothing by then counts as lost
     retry_node_s: float = Field(default=60.0, ge=0)  # a node that declined or lost a job is not asked again before

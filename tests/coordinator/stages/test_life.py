@@ -289,3 +289,33 @@ async def test_nobody_is_lost_because_of_our_outage(world: World) -> None:
 
     assert view.state is JobState.DONE
     assert [one.state for one in view.attempts] == [AttemptState.FINISHED]
+
+
+async def test_a_node_has_time_to_find_back_to_a_restarted_coordinator(world: World) -> None:
+    willow = await world.add_machine("willow", ask=50_000)
+    await world.add_machine("oak", ask=900_000)
+    submitted = await world.submit()
+    await world.until_steps(submitted.job_id, 5)
+
+    await world.start()
+    world.machines.pop("willow")
+    for _ in range(30):  # the longest pause between two tries of a node
+        await world.tick()
+    world.machines["willow"] = willow
+    view = await world.finish(submitted.job_id)
+
+    assert [one.state for one in view.attempts] == [AttemptState.FINISHED]
+
+
+async def test_a_node_that_never_finds_back_is_lost(world: World) -> None:
+    await world.add_machine("willow", ask=50_000)
+    await world.add_machine("oak", ask=900_000)
+    await world.add_machine("birch", ask=950_000)
+    submitted = await world.submit()
+    await world.until_steps(submitted.job_id, 5)
+
+    await world.start()
+    world.machines.pop("willow")
+    view = await world.finish_signing(submitted.job_id)
+
+    assert [one.state for one in view.attempts] == [AttemptState.LOST, AttemptState.FINISHED]

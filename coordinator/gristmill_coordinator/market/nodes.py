@@ -113,7 +113,7 @@ def listening_since(co: Coordinator) -> float:
 def silent(co: Coordinator, node_id: str) -> bool:
     """Whether a node has missed too many heartbeats, or has not come back since we started although it had the time."""
     heard_s = max(co.book.heard_s(node_id), co.pulse.heard_s(node_id))
-    if heard_s < co.started_s:
+    if heard_s <= co.started_s:
         return co.clock() > co.started_s + co.config.reconnect_s
     return heard_s < listening_since(co)
 

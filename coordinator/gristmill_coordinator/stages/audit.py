@@ -13,10 +13,11 @@ from gristmill_coordinator.stages.commitment import new_audit
 from gristmill_coordinator.stages.verifying import second_verifiers, serve
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
-from gristmill_coordinator.store.cases import SECOND_OPINION, Case, answer, cases
+from gristmill_coordinator.store.cases import SECOND_OPINION, Case, cases
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
 from gristmill_coordinator.store.tables import audits, segments, windows
 from gristmill_protocol.canonical import sha256_json
+from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.jobs import WindowState
 from gristmill_protocol.progress import Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -50,44 +51,48 @@ async def step(co: Coordinator) -> int:
 
 async def audit_replied(co: Coordinator, node_id: str, reply: pb.AuditReply) -> None:
     """Store a verifier's answer; the first answer to an audit stands."""
+    mine = sa.and_(audits.c.audit_id == reply.audit_id, audits.c.node_id == node_id, audits.c.outcome == "pending")
     async with co.store.write() as tx:
-        audit = await tx.row(sa.select(audits).where(audits.c.audit_id == reply.audit_id).with_for_update())
-        if audit is None or audit.node_id != node_id or audit.replayed is not None or audit.outcome != "pending":
+        audit = await tx.row(sa.select(audits).where(mine))
+        if audit is None:
             logger.warning("foreign_audit", node_id=node_id, audit_id=reply.audit_id)
             return
-        replayed = await _replayed(tx, audit, reply)
-        if replayed is None:
+        # The window first, as in verdicts.void: two transactions that lock in different orders wait for ever.
+        await change(tx, windows, windows.c.window_id == audit.window_id, reason=windows.c.reason)
+        where = sa.and_(segments.c.attempt_id == audit.attempt_id, segments.c.segment == audit.segment)
+        record = SignedRecord.model_validate(await tx.value(sa.select(segments.c.signed).where(where))).record
+        replayed = _replayed(record, reply)
+        if replayed is not None:
+            await _note(co, tx, audit, record, replayed)
+        else:
             logger.warning("audit_refused", node_id=node_id, audit_id=reply.audit_id, why=reply.reason)
             refusal = {"refused": {**audit.refused, node_id: co.clock()}, "refusals": audit.refusals + 1}
-            await change(tx, audits, audits.c.audit_id == audit.audit_id, node_id=None, sent_s=0.0, **refusal)
-        else:
-            values = {"replayed": replayed.model_dump(mode="json")}
-            await change(tx, audits, audits.c.audit_id == audit.audit_id, **values)
-        await change(tx, windows, windows.c.window_id == audit.window_id, reason=windows.c.reason)
+            await change(tx, audits, mine, node_id=None, sent_s=0.0, **refusal)
         tx.wake("audit")
 
 
 async def state_replied(co: Coordinator, node_id: str, reply: pb.StateReply) -> None:
     """A node has uploaded the boundary state it was asked for, or cannot."""
-    uploaded = reply.uploaded and await holds(co, node_id, reply.sha256)
-    async with co.store.write() as tx:
+    async with co.store.read() as tx:
         if await job_rows.owned(tx, node_id, reply.attempt_id) is None:
             return
+    uploaded = reply.uploaded and await holds(co, node_id, reply.sha256)
+    async with co.store.write() as tx:
+        judging = sa.and_(
+            windows.c.attempt_id == reply.attempt_id,
+            windows.c.state.in_((WindowState.SAMPLED, WindowState.DISPUTED)),
+        )
+        await change(tx, windows, judging, reason=windows.c.reason)
         mine = segments.c.attempt_id == reply.attempt_id
         asked = await tx.rows(sa.select(segments).where(mine, segments.c.asked_s > 0, ~segments.c.uploaded))
         for row in [row for row in asked if row.state["sha256"] == reply.sha256]:
             this = sa.update(segments).where(mine, segments.c.segment == row.segment)
             refused = "" if uploaded else reply.reason or "The provider does not have it."
             await tx.run(this.values(uploaded=uploaded, refused=refused))
-        judging = sa.and_(
-            windows.c.attempt_id == reply.attempt_id,
-            windows.c.state.in_((WindowState.SAMPLED, WindowState.DISPUTED)),
-        )
-        await change(tx, windows, judging, reason=windows.c.reason)
         tx.wake("audit")
 
 
-async def _replayed(tx: Tx, audit: Row, reply: pb.AuditReply) -> Replayed | None:
+def _replayed(record: SegmentRecord, reply: pb.AuditReply) -> Replayed | None:
     """The answer, if it is one to the question that was asked."""
     if not reply.accepted:
         return None
@@ -95,10 +100,19 @@ async def _replayed(tx: Tx, audit: Row, reply: pb.AuditReply) -> Replayed | None
         replayed = Replayed.model_validate_json(reply.replayed_json)
     except ValidationError:
         return None
-    where = sa.and_(segments.c.attempt_id == audit.attempt_id, segments.c.segment == audit.segment)
-    record = (await tx.value(sa.select(segments.c.signed).where(where)))["record"]
-    asked = (record["step_from"], record["step_to"])
+    asked = (record.step_from, record.step_to)
     return replayed if (replayed.step_from, replayed.step_to) == asked else None
+
+
+async def _note(co: Coordinator, tx: Tx, audit: Row, record: SegmentRecord, replayed: Replayed) -> None:
+    """Keep the answer and tell the renter; what follows from it is decided once all answers are there."""
+    agrees = compare(record, replayed) is Opinion.AGREES
+    outcome, word = ("passed", "matched") if agrees else ("mismatch", "did not match")
+    still_open = sa.and_(audits.c.audit_id == audit.audit_id, audits.c.outcome == "pending")
+    if await change(tx, audits, still_open, replayed=replayed.model_dump(mode="json"), outcome=outcome):
+        text = f"Segment {audit.segment} was re-run by {audit.verifier_name!r} and {word}."
+        fields = {"segment": audit.segment, "outcome": outcome}
+        await job_rows.tell(tx, audit.job_id, "audit", text, now=co.clock(), **fields)
 
 
 async def _conclude(co: Coordinator, case: Case) -> bool:
@@ -156,7 +170,7 @@ async def _pass(co: Coordinator, case: Case) -> bool:
     async with co.store.write() as tx:
         if not await claimed(tx, windows, case.window):
             return False
-        agreeing = await _close_audits(co, tx, case)
+        agreeing = [one.verifier for one in case.audits if one.outcome == "passed"]
         named = case.attempt.verifier
         await verdicts.accept(
             tx,
@@ -167,14 +181,14 @@ async def _pass(co: Coordinator, case: Case) -> bool:
             state=case.state_after(case.last_index),
             provider=case.attempt.provider,
         )
-        for wrong in [one for one in case.audits if _contradicts(case, one)]:
+        for wrong in [one for one in case.audits if one.outcome == "mismatch"]:
             await verdicts.disgrace(tx, wrong.verifier)
     return True
 
 
 async def _fraud(co: Coordinator, case: Case, found: list[int]) -> bool:
     answers = [one for index in found for one in case.of_segment(index) if one.replayed is not None]
-    contradicting = [one for one in answers if _contradicts(case, one)]
+    contradicting = [one for one in answers if one.outcome == "mismatch"]
     evidence = [case.segments[index].signed for index in found] + [one.replayed for one in answers]
     proof = verdicts.Proof([one.verifier for one in contradicting], sha256_json(evidence).hex())
     reason = f"Segment {found[0]} comes out differently when it is run again."
@@ -187,7 +201,6 @@ async def _void(
     async with co.store.write() as tx:
         if not await claimed(tx, windows, case.window):
             return False
-        await _close_audits(co, tx, case)
         await verdicts.void(tx, case.window, finding, reason, now=co.clock(), proof=proof)
     if finding is Finding.FRAUD:
         co.book.unbond(case.attempt.provider)
@@ -205,25 +218,3 @@ async def _dispute(co: Coordinator, case: Case, disputed: list[int]) -> bool:
             await job_rows.tell(tx, case.job.job_id, "audit", text, now=co.clock(), segment=index)
         tx.wake("audit")
     return True
-
-
-async def _close_audits(co: Coordinator, tx: Tx, case: Case) -> list[int]:
-    """Write each answer's outcome down and tell the renter; the payee ids of those that agree with the record."""
-    agreeing = []
-    for one in case.audits:
-        replayed = answer(one)
-        if replayed is None or one.outcome != "pending":
-            continue
-        agrees = compare(case.record(one.segment), replayed) is Opinion.AGREES
-        outcome, word = ("passed", "matched") if agrees else ("mismatch", "did not match")
-        await change(tx, audits, audits.c.audit_id == one.audit_id, outcome=outcome)
-        text = f"Segment {one.segment} was re-run by {one.verifier_name!r} and {word}."
-        await job_rows.tell(tx, case.job.job_id, "audit", text, now=co.clock(), segment=one.segment, outcome=outcome)
-        if agrees:
-            agreeing.append(one.verifier)
-    return agreeing
-
-
-def _contradicts(case: Case, audit: Row) -> bool:
-    replayed = answer(audit)
-    return replayed is not None and compare(case.record(audit.segment), replayed) is Opinion.DIFFERS

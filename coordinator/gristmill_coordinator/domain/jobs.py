@@ -84,9 +84,14 @@ def reasons(*states: JobState) -> tuple[JobReason, ...]:
     return tuple(reason for reason, state in _STATE.items() if state in states)
 
 
-def may_follow(before: JobReason, after: JobReason) -> bool:
+def may_follow(earlier: JobReason, later: JobReason) -> bool:
     """Whether a job may go from one reason to the other."""
-    return after.state in _NEXT.get(before.state, ())
+    return later.state in _NEXT.get(earlier.state, ())
+
+
+def before(after: JobReason) -> tuple[JobReason, ...]:
+    """The reasons from which a job may go to this one."""
+    return tuple(reason for reason in JobReason if may_follow(reason, after))
 
 
 def attempt_advances(before: AttemptState, after: AttemptState) -> bool:

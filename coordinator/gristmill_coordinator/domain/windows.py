@@ -8,8 +8,6 @@ from gristmill_protocol.commitments import SegmentRecord, chain_break
 from gristmill_protocol.jobs import AttemptState, WindowState
 from gristmill_protocol.progress import Replayed
 
-UNJUDGED = (WindowState.OPEN, WindowState.COMMITTED, WindowState.SAMPLED, WindowState.DISPUTED)
-
 _RANK = {
     WindowState.OPEN: 0,
     WindowState.COMMITTED: 1,
@@ -26,6 +24,10 @@ def window_advances(before: WindowState, after: WindowState) -> bool:
     if after is WindowState.PAID:
         return before is WindowState.PASSED
     return before is not WindowState.VOID and _RANK[after] > _RANK[before]
+
+
+UNJUDGED = tuple(state for state in WindowState if window_advances(state, WindowState.VOID))
+PAYABLE = tuple(state for state in WindowState if window_advances(state, WindowState.PAID))
 
 
 class Finding(StrEnum):

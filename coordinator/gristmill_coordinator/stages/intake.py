@@ -11,7 +11,7 @@ import structlog
 from gristmill_coordinator import views
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import orders
-from gristmill_coordinator.domain.jobs import Ending, JobReason
+from gristmill_coordinator.domain.jobs import Ending, JobReason, before
 from gristmill_coordinator.stages.quoting import lock_renter
 from gristmill_coordinator.stages.quoting import quote as quote
 from gristmill_coordinator.store import jobs as job_rows
@@ -61,14 +61,13 @@ async def stop(co: Coordinator, renter: str, job_id: str) -> JobView:
         NotFound: no such job of this renter.
     """
     jobs = tables.jobs
-    early = (JobReason.SUBMITTED, JobReason.NO_OFFER, JobReason.MOVING, JobReason.LEASED, JobReason.WORK_ENDED)
     async with co.store.write() as tx:
         mine = sa.and_(jobs.c.job_id == job_id, jobs.c.renter == renter)
         if await tx.row(sa.select(jobs.c.job_id).where(mine)) is None:
             raise NotFound(f"You have no job {job_id}.")
         stopping = {"ending": Ending.STOPPED, "ending_text": "You stopped it.", "reason": JobReason.STOP_ASKED}
         stopped = await change(
-            tx, jobs, sa.and_(mine, jobs.c.reason.in_(early), jobs.c.ending == Ending.NONE),
+            tx, jobs, sa.and_(mine, jobs.c.reason.in_(before(JobReason.STOP_ASKED)), jobs.c.ending == Ending.NONE),
             reason_text="You stopped it. What is proven is checked and paid.", **stopping,
         )  # fmt: skip
         if stopped:

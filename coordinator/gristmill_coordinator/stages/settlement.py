@@ -6,7 +6,8 @@ import structlog
 from gristmill_coordinator import views
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import orders, pricing
-from gristmill_coordinator.domain.jobs import Ending, JobReason, final
+from gristmill_coordinator.domain.jobs import Ending, JobReason, before, final
+from gristmill_coordinator.domain.windows import PAYABLE
 from gristmill_coordinator.stages.loop import each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx, change, grant, keep
@@ -207,12 +208,12 @@ async def _end(co: Coordinator, tx: Tx, row: Row, statement: Statement | None) -
         Ending.STOPPED: f"You stopped it; {format_usd(paid)} USD was paid for the verified part.",
         Ending.FAILED: f"{row.ending_text} {format_usd(paid)} USD was paid for the verified part.",
     }[ending]
-    running = sa.and_(jobs.c.job_id == row.job_id, jobs.c.reason == row.reason)
+    running = sa.and_(jobs.c.job_id == row.job_id, jobs.c.reason.in_(before(reason)))
     if not await change(tx, jobs, running, reason=reason, reason_text=text, wanted=None):
         return False
     if statement is None:
         logger.warning("job_unpaid", job_id=row.job_id, reason=reason)
-    passed = sa.and_(windows.c.job_id == row.job_id, windows.c.state == WindowState.PASSED)
+    passed = sa.and_(windows.c.job_id == row.job_id, windows.c.state.in_(PAYABLE))
     await tx.run(sa.update(windows).where(passed).values(state=WindowState.PAID))
     await job_rows.tell(tx, row.job_id, "payment", text, now=now, paid_usd_micros=paid)
     await job_rows.tell(tx, row.job_id, "state", f"The job is {reason.state}.", now=now, state=reason.state)

@@ -161,6 +161,11 @@ contract RegistryTest is Market {
         vm.assertEq(registry.withdraw(provider), 100e6);
     }
 
+    function test_onlyTheAuthorityPauses() public {
+        vm.expectRevert(abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, address(this)));
+        registry.setPaused(true);
+    }
+
     function test_theAuthoritySetsTheMinimumBond() public {
         vm.expectRevert(abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, address(this)));
         registry.setMinimumBond(1);

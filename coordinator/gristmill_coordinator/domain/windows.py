@@ -35,13 +35,14 @@ class Finding(StrEnum):
 
     FRAUD = "fraud"
     NOT_REPRODUCIBLE = "not reproducible"  # nobody agrees with anybody: not the provider's fault alone
+    UNCONFIRMED = "unconfirmed"  # one verifier contradicts it and there is no other to ask
     UNSERVED = "unserved"  # a sampled state, or the window's last, could not be had
     NOT_RUN = "not run"  # verifiers could not re-run it
     DROPPED = "dropped"  # it builds on work that is not there any more
 
 
 # After these a job does not go to the same machine again.
-EXCLUDING = (Finding.FRAUD, Finding.NOT_REPRODUCIBLE, Finding.UNSERVED, Finding.NOT_RUN)
+EXCLUDING = (Finding.FRAUD, Finding.NOT_REPRODUCIBLE, Finding.UNCONFIRMED, Finding.UNSERVED, Finding.NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class Verdict(StrEnum):
     SECOND_OPINION = "second opinion"  # a mismatch that another verifier has to confirm
     FRAUD = "fraud"
     NOT_REPRODUCIBLE = "not reproducible"  # nobody agrees with anybody: not the provider's fault alone
+    UNCONFIRMED = "unconfirmed"  # one verifier's word against the provider's: too little to take a bond
 
 
 def compare(record: SegmentRecord, replayed: Replayed) -> Opinion:
@@ -128,10 +130,10 @@ def judge_segment(record: SegmentRecord, answers: Sequence[Replayed | None], *, 
     if compare(record, first) is Opinion.AGREES:
         return Verdict.PASSED
     if not more:
-        return Verdict.SECOND_OPINION if others else Verdict.FRAUD
+        return Verdict.SECOND_OPINION if others else Verdict.UNCONFIRMED
     second = more[0]
     if second is None:
-        return Verdict.PENDING if others else Verdict.FRAUD
+        return Verdict.PENDING if others else Verdict.UNCONFIRMED
     if compare(record, second) is Opinion.AGREES:
         return Verdict.PASSED
     return Verdict.FRAUD if _digests(first) == _digests(second) else Verdict.NOT_REPRODUCIBLE
@@ -139,10 +141,17 @@ def judge_segment(record: SegmentRecord, answers: Sequence[Replayed | None], *, 
 
 def judge(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict on a window from those on its sampled segments: the worst that is certain, then what is open."""
-    for verdict in (Verdict.FRAUD, Verdict.NOT_REPRODUCIBLE, Verdict.SECOND_OPINION, Verdict.PENDING):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.PASSED
+    return next((verdict for verdict in _GRAVEST_FIRST if verdict in verdicts), Verdict.PASSED)
+
+
+# A certain fraud decides; what is still open may become one; only then does it matter what can't be proved.
+_GRAVEST_FIRST = (
+    Verdict.FRAUD,
+    Verdict.NOT_REPRODUCIBLE,
+    Verdict.SECOND_OPINION,
+    Verdict.PENDING,
+    Verdict.UNCONFIRMED,
+)
 
 
 def _digests(replayed: Replayed) -> tuple[str, str, str, str]:

@@ -133,6 +133,9 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
     if verdict is Verdict.NOT_REPRODUCIBLE:
         reason = "Three machines got three different results: it cannot be reproduced."
         return await _void(co, case, Finding.NOT_REPRODUCIBLE, reason)
+    if verdict is Verdict.UNCONFIRMED:
+        reason = "One machine got another result, and there was no second one to confirm it."
+        return await _void(co, case, Finding.UNCONFIRMED, reason)
     if verdict is Verdict.SECOND_OPINION:
         return await _dispute(co, case, [i for i in sampled if verdicts_[i] is Verdict.SECOND_OPINION])
     if verdict is Verdict.PASSED and case.settled_before and await _last_state_here(co, case):

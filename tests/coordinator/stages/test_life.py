@@ -319,3 +319,15 @@ async def test_a_node_that_never_finds_back_is_lost(world: World) -> None:
     view = await world.finish_signing(submitted.job_id)
 
     assert [one.state for one in view.attempts] == [AttemptState.LOST, AttemptState.FINISHED]
+
+
+async def test_one_verifiers_word_alone_takes_no_bond(world: World) -> None:
+    await world.add_machine("cheat", ask=50_000, train=lazy)
+    await world.add_machine("oak", ask=900_000)
+    submitted = await world.submit()
+
+    await world.until_event(submitted.job_id, "no second one to confirm it")
+
+    assert world.chain.slashes == []
+    view = await world.job(submitted.job_id)
+    assert (view.steps_accepted, view.slashes, view.state.ended) == (0, (), False)

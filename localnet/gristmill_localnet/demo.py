@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.panel import Panel
 
 from gristmill import Client, Job
@@ -21,8 +21,8 @@ CHEAT = "crow"
 UNDERCUT = "0.08"
 
 
-def run_demo(folder: Path, console: Console, *, sandbox: Sandbox = "process", image: str = "") -> None:
-    """Run both jobs and print what happened.
+def run_demo(folder: Path, console: Console, *, sandbox: Sandbox = "process", image: str = "") -> Group:
+    """Run both jobs, print what happens, and give the summary at the end.
 
     Args:
         folder: everything goes in here; the finished model stays in folder/model.
@@ -48,7 +48,9 @@ def run_demo(folder: Path, console: Console, *, sandbox: Sandbox = "process", im
             second = _train(console, net, data, "digits again", quality="quick")
             _check(bool(second.job.slashes), "the cheat was not found")
             _check(second.after[CHEAT] < second.before[CHEAT], "the cheat kept its stake")
-        report.summary(console, net, (first, second), model, data, sandbox)
+        ending = report.summary(net, (first, second), model, data, sandbox)
+        console.print(ending, soft_wrap=False)
+    return ending
 
 
 def _show_data(console: Console, data: Path) -> None:

@@ -114,6 +114,7 @@ def localnet(
         Conflict: the folder holds something else.
         PortInUse, Unavailable: a part did not come up; the others were stopped.
     """
+    folder = folder.resolve()  # nodes take relative paths from where their configuration lies
     _clear(folder)
     password = secrets.token_urlsafe(16)
     _write_private(folder / "keys" / "password", password)

@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Group
 from rich.panel import Panel
-from rich.table import Table
+from rich.rule import Rule
+from rich.table import Column, Table
 
 from gristmill import Plan
 from gristmill_localnet.books import Books
 from gristmill_localnet.net import Localnet, Sandbox
 from gristmill_protocol.api import OfferView
-from gristmill_protocol.jobs import AttemptState, JobView
+from gristmill_protocol.jobs import AttemptState, JobView, WindowState
 from gristmill_protocol.money import format_usd, split_line
+
+MODEL_CARD = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
@@ -51,44 +54,49 @@ def offer(plan: Plan) -> Panel:
     return Panel("\n".join(lines), title="The plan, before anything is spent", expand=False)
 
 
-def summary(
-    console: Console, net: Localnet, episodes: Sequence[Episode], model: Path, data: Path, sandbox: Sandbox
-) -> None:
-    """The table that the demo ends with."""
-    console.rule("[bold]What happened")
-    for episode in episodes:
-        console.print(_story(episode, net.books))
-    console.print(_money(episodes))
-    console.print(_checked(episodes, sandbox))
+def summary(net: Localnet, episodes: Sequence[Episode], model: Path, data: Path, sandbox: Sandbox) -> Group:
+    """What the demo ends with: every turn, every transaction, everybody's money, and what to try next."""
     picture = sorted((data / "7").iterdir())[0]
-    console.print(f"The model lies in [bold]{model}[/bold]; its card is {model / 'MODEL_CARD.md'}.")
-    console.print(f"Try it on a picture:\n  .venv/bin/gristmill try {model} {picture}", soft_wrap=True)
+    return Group(
+        Rule("[bold]What happened"),
+        *(_story(episode) for episode in episodes),
+        _transactions(episodes, net.books),
+        _money(episodes),
+        _checked(episodes, sandbox),
+        f"The model lies in [bold]{model}[/bold], its card beside it: {MODEL_CARD}.",
+        f"Try it on a picture:  gristmill try {model} {picture}",
+    )
 
 
-def _story(episode: Episode, books: Books) -> Table:
+def _story(episode: Episode) -> Table:
     job = episode.job
-    table = Table("what", "who", "outcome", "transaction", "gas", title=f"Job {episode.title!r}: {job.state.value}")
+    table = Table("who", "what", "outcome", title=f"Job {episode.title!r}: {job.state.value}")
     for attempt in job.attempts:
-        outcome = f"{attempt.state.value} {attempt.reason}".strip()
-        table.add_row(f"attempt {attempt.number}", attempt.provider_name, outcome)
+        steps = f"trained steps {attempt.step_from} to {attempt.step_to}"
+        table.add_row(attempt.provider_name, steps, attempt.reason or attempt.state.value)
         for window in (window for window in job.windows if window.attempt_id == attempt.attempt_id):
-            tx = window.anchor_tx or ""
-            committed = f"committed to {window.segments} segments"
-            table.add_row("", attempt.provider_name, committed, tx, _gas(books, tx))
-            for audit in window.audits:
-                result = f"re-ran segment {audit.segment} ({audit.why_drawn}): {audit.outcome}"
-                table.add_row("", audit.verifier_name, result)
+            for audit in (audit for audit in window.audits if audit.outcome in ("passed", "mismatch")):
+                table.add_row(audit.verifier_name, f"re-ran segment {audit.segment} ({audit.why_drawn})", audit.outcome)
+            if window.state is WindowState.VOID:
+                table.add_row("coordinator", f"rejected the work of {attempt.provider_name}", window.reason)
     for slash in job.slashes:
-        lost = f"lost its bond of {format_usd(slash.amount_usd_micros)} USD"
-        table.add_row("slash", slash.provider_name, lost, slash.tx or "", _gas(books, slash.tx or ""))
+        table.add_row(slash.provider_name, "was slashed", f"{format_usd(slash.amount_usd_micros)} USD of its bond")
     if job.bill is not None:
-        tx = job.bill.settle_tx or ""
-        table.add_row("payment", "renter", f"{format_usd(job.bill.paid_usd_micros)} USD", tx, _gas(books, tx))
+        table.add_row("renter", "paid", f"{format_usd(job.bill.paid_usd_micros)} USD")
     return table
 
 
-def _gas(books: Books, tx: str) -> str:
-    return f"{books.gas_used(tx):,}" if tx else ""
+def _transactions(episodes: Sequence[Episode], books: Books) -> Table:
+    """What is on the chain for anybody to check."""
+    table = Table("job", "what", Column("transaction", overflow="fold"), "gas", title="On the chain")
+    for episode in episodes:
+        sent = [("commitment", window.anchor_tx) for window in episode.job.windows]
+        sent += [("slash", slash.tx) for slash in episode.job.slashes]
+        sent += [("payment", episode.job.bill.settle_tx)] if episode.job.bill else []
+        for what, tx in sent:
+            if tx is not None:
+                table.add_row(episode.title, what, tx, f"{books.gas_used(tx):,}")
+    return table
 
 
 def _money(episodes: Sequence[Episode]) -> Table:
@@ -112,7 +120,9 @@ def _checked(episodes: Sequence[Episode], sandbox: Sandbox) -> Panel:
     lines = []
     for episode in episodes:
         good = {a.attempt_id for a in episode.job.attempts if a.state is AttemptState.FINISHED}
-        windows = [w for w in episode.job.windows if w.attempt_id in good and w.state.value in ("passed", "paid")]
+        windows = [
+            w for w in episode.job.windows if w.attempt_id in good and w.state in (WindowState.PASSED, WindowState.PAID)
+        ]
         segments, audits = sum(w.segments for w in windows), sum(len(w.audits) for w in windows)
         lines.append(
             f"[green]Verified[/green]: {audits} of {segments} segments of {episode.title!r} were run again by another "

@@ -25,7 +25,8 @@ def test_targets_named_in_documents_exist(document: Path) -> None:
 
 
 def test_help_lists_every_target() -> None:
-    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    command = ["make", "--no-print-directory", "help"]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
     assert {line.split()[1] for line in shown.splitlines()} == targets()
 

@@ -33,7 +33,7 @@ def gristmill(net: Localnet, tmp_path: Path) -> Gristmill:
 
     def run(*args: str | Path, **changed: str) -> Ran:
         command = [Path(sys.executable).with_name("gristmill"), *args]
-        env = os.environ | net.environment() | {"HOME": str(tmp_path)} | changed
+        env = os.environ | net.environment() | {"XDG_STATE_HOME": str(tmp_path)} | changed
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
 
     return run

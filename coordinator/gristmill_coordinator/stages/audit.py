@@ -124,7 +124,7 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
         return await _void(co, case, Finding.UNSERVED, missing)
     sampled = sorted({one.segment for one in case.audits})
     verdicts_ = {
-        index: judge_segment(case.record(index), case.answers(index), others=bool(second_verifiers(co, case, index)))
+        index: judge_segment(case.record(index), case.answers(index), others=_can_be_confirmed(co, case, index))
         for index in sampled
     }
     verdict = judge(list(verdicts_.values()))
@@ -141,6 +141,12 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
     if verdict is Verdict.PASSED and case.settled_before and await _last_state_here(co, case):
         return await _pass(co, case)
     return False
+
+
+def _can_be_confirmed(co: Coordinator, case: Case, index: int) -> bool:
+    """Whether a second verifier is there or may yet come: machines reconnect, and others join."""
+    asked_s = max(co.started_s, *(one.sent_s for one in case.of_segment(index)))
+    return bool(second_verifiers(co, case, index)) or co.clock() <= asked_s + co.config.audit_timeout_s
 
 
 async def _missing(co: Coordinator, case: Case) -> str | None:

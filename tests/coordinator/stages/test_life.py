@@ -326,6 +326,10 @@ async def test_one_verifiers_word_alone_takes_no_bond(world: World) -> None:
     await world.add_machine("oak", ask=900_000)
     submitted = await world.submit()
 
+    await world.until_event(submitted.job_id, "did not match")
+    for _ in range(10):  # the other drawn segments are answered
+        await world.tick()
+    world.clock.now_s += world.config.audit_timeout_s
     await world.until_event(submitted.job_id, "no second one to confirm it")
 
     assert world.chain.slashes == []

@@ -81,6 +81,8 @@ def _story(episode: Episode) -> Table:
                 table.add_row("coordinator", f"rejected the work of {attempt.provider_name}", window.reason)
     for slash in job.slashes:
         table.add_row(slash.provider_name, "was slashed", f"{format_usd(slash.amount_usd_micros)} USD of its bond")
+    if job.scorecard is not None:
+        table.add_row("the model", "on held-out pictures", f"{job.scorecard['sentence']} ({job.scorecard['accuracy']})")
     if job.bill is not None:
         table.add_row("renter", "paid", f"{format_usd(job.bill.paid_usd_micros)} USD")
     return table
@@ -103,7 +105,8 @@ def _money(episodes: Sequence[Episode]) -> Table:
     """Everybody's money before, between and after; each column sums to the same."""
     columns = [episodes[0].before, *(episode.after for episode in episodes)]
     heads = ["before", *(f"after {episode.title!r}" for episode in episodes)]
-    table = Table("USD", *heads, "change", title="Money: wallet, account, earnings and bond together")
+    amounts = [Column(head, justify="right") for head in (*heads, "change")]
+    table = Table("USD", *amounts, title="Money: wallet, account, earnings and bond together")
     for name, start in columns[0].items():
         table.add_row(name, *(format_usd(column[name]) for column in columns), _change(columns[-1][name] - start))
     totals = [sum(column.values()) for column in columns]

@@ -52,7 +52,8 @@ def demo(
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C and SIGTERM stop every part in order, and say so."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background jobs start with it ignored
+        signal.signal(number, _as_interrupt)
     try:
         yield
     except KeyboardInterrupt:

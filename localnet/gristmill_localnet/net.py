@@ -16,13 +16,14 @@ from gristmill import Client
 from gristmill_contracts.anvil import anvil_command
 from gristmill_localnet.books import Books
 from gristmill_localnet.processes import Process, Processes
-from gristmill_protocol.errors import Conflict
+from gristmill_protocol.errors import Conflict, NoSpace
 from gristmill_protocol.keystore import create_key
 
 Sandbox = Literal["process", "docker"]
 
 HTTP_PORT = 8420
 _TEST_KEY_ROUNDS = 1000  # of PBKDF2: these keys guard test money and are gone with the localnet
+_NEEDED_BYTES = 500 * 10**6  # states and models of some jobs, and the logs
 _UP_S = 60
 _MEASURED_S = 180  # a node first trains a micro-model; on a busy machine that takes a while
 
@@ -112,6 +113,7 @@ def localnet(
         http_port: of the coordinator; 0 takes a free one.
     Raises:
         Conflict: the folder holds something else.
+        NoSpace: its disk is nearly full.
         PortInUse, Unavailable: a part did not come up; the others were stopped.
     """
     folder = folder.resolve()  # nodes take relative paths from where their configuration lies
@@ -224,6 +226,13 @@ def _clear(folder: Path) -> None:
         )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < _NEEDED_BYTES:
+        raise NoSpace(
+            f"The disk of {folder} has {free_bytes // 10**6} MB left; a localnet needs {_NEEDED_BYTES // 10**6} MB.",
+            effect="Nothing was started.",
+            todo="Make room, or name a folder on another disk with --folder.",
+        )
     mark.touch()
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -94,10 +95,10 @@ class Process:
         stdout = self._child.stdout
         if stdout is None:
             return
-        with stdout, self.log.open("a") as log:
+        with stdout, self.log.open("ab", buffering=0) as log:
             for line in stdout:
-                log.write(line)
-                log.flush()
+                with suppress(OSError):  # a full disk must not keep the child from being read
+                    log.write(line.encode())
                 with self._changed:
                     # Enough to see a process come up and to quote its last words.
                     self._said = [*self._said[-_KEPT_LINES:], line.rstrip()]

@@ -58,6 +58,7 @@ class Process:
         """As if the power went: SIGKILL, and wait until it is gone."""
         self._child.kill()
         self._child.wait()
+        self._reader.join()  # or it would report the end of this life in the next one
 
     def restart(self) -> None:
         """Start the same command again after it ended."""

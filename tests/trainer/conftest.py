@@ -28,7 +28,7 @@ Trainer = Callable[..., subprocess.CompletedProcess[str]]
 TOPICS = {
     "asynchronous": "asyncio/*.py",
     "mail": "email/**/*.py",
-    "windows": "tkinter/*.py",
+    "testing": "unittest/*.py",
     "drawing": "turtle.py",
     "arithmetic": "_pydecimal.py",
 }

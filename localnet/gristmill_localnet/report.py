@@ -1,5 +1,7 @@
 """What the demo shows of a market: tables and sentences, for people who see it for the first time."""
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from gristmill_protocol.jobs import AttemptState, JobView, WindowState
 from gristmill_protocol.money import format_usd, split_line
 
 MODEL_CARD = "MODEL_CARD.md"
+_GRISTMILL = os.path.relpath(Path(sys.executable).with_name("gristmill"))  # as it can be typed here
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def summary(net: Localnet, episodes: Sequence[Episode], model: Path, data: Path,
         _money(episodes),
         _checked(episodes, sandbox),
         f"The model lies in [bold]{model}[/bold], its card beside it: {MODEL_CARD}.",
-        f"Try it on a picture:  gristmill try {model} {picture}",
+        f"Try it on a picture:  {_GRISTMILL} try {model} {picture}",
     )
 
 

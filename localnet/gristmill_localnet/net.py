@@ -70,7 +70,6 @@ class Localnet:
     folder: Path
     url: str
     books: Books
-    evm: Process
     coordinator: Process
     nodes: dict[str, Node]
     password: str
@@ -134,7 +133,7 @@ def localnet(
         for spec in nodes:  # one after the other, since each measures the machine, which they share
             running[spec.name] = setup.start_node(processes, spec)
             running[spec.name].process.wait_for("coordinator_connected", _MEASURED_S)
-        yield Localnet(folder, ports.http_url, books, evm, coordinator, running, password)
+        yield Localnet(folder, ports.http_url, books, coordinator, running, password)
 
 
 @dataclass(frozen=True)

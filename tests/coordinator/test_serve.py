@@ -47,7 +47,7 @@ def settings(tmp_path: Path) -> dict[str, object]:
 def start(tmp_path: Path, settings: dict[str, object]) -> subprocess.Popen[str]:
     path = tmp_path / "coordinator.json"
     path.write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "gristmill_coordinator.cli", "serve", "--config", str(path)]
+    command = [sys.executable, "-m", "gristmill_coordinator", "serve", "--config", str(path)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

@@ -4,13 +4,28 @@ python contracts/generate.py [FOLDER]      FOLDER defaults to contracts/gristmil
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 FORGE = HERE / "node_modules" / ".bin" / "forge"
-PUBLISHED = ("AccessManager", "Ledger", "Registry", "TestUSD")
+PUBLISHED = (
+    "AccessManager",
+    "CommonsFund",
+    "Cover",
+    "Disputes",
+    "Erc3009Collector",
+    "FeeSplitter",
+    "Ledger",
+    "Permit2Collector",
+    "PermitCollector",
+    "RecipeRegistry",
+    "Registry",
+    "RoyaltyPool",
+    "TestUSD",
+)
 
 
 def main() -> int:
@@ -18,12 +33,14 @@ def main() -> int:
     if not FORGE.exists():
         sys.stderr.write("error: forge is not installed; run `make contracts`, or npm install in contracts/.\n")
         return 1
-    built = subprocess.run([FORGE, "build", "--skip", "test"], cwd=HERE, stdout=subprocess.DEVNULL, check=False)
+    settings = os.environ | {"FOUNDRY_PROFILE": "release"}
+    build = [FORGE, "build", "--skip", "test"]
+    built = subprocess.run(build, cwd=HERE, env=settings, stdout=subprocess.DEVNULL, check=False)
     if built.returncode:
         return built.returncode
     folder.mkdir(parents=True, exist_ok=True)
     for name in PUBLISHED:
-        artifact = json.loads((HERE / "out" / f"{name}.sol" / f"{name}.json").read_text())
+        artifact = json.loads((HERE / "out" / "release" / f"{name}.sol" / f"{name}.json").read_text())
         published = {"abi": artifact["abi"], "bytecode": artifact["bytecode"]["object"]}
         (folder / f"{name}.json").write_text(json.dumps(published, indent=1) + "\n")
     return 0

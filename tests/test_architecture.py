@@ -35,9 +35,9 @@ class Part:
 
 PARTS = {
     "gristmill_protocol": Part("proto", None, ()),
-    "gristmill_contracts": Part("contracts", "coordinator", ("gristmill_protocol",)),
+    "gristmill_contracts": Part("contracts", "chain", ("gristmill_protocol",)),
     "gristmill_trainer": Part("trainer", "trainer", ("gristmill_protocol",)),
-    "gristmill_provider": Part("provider_node", "provider", ("gristmill_protocol",)),
+    "gristmill_provider": Part("provider_node", "provider", ("gristmill_protocol", "gristmill_contracts")),
     "gristmill_coordinator": Part(
         "coordinator", "coordinator", ("gristmill_protocol", "gristmill_contracts", *PLANNING)
     ),
@@ -249,6 +249,7 @@ def test_a_wrong_arrow_is_seen(package: str, snippet: str) -> None:
         ("gristmill", "from gristmill_trainer.catalog import recipes"),
         ("gristmill_coordinator", "from gristmill_trainer import recipe, data"),
         ("gristmill_provider", "from gristmill_protocol.v1 import provider_pb2"),
+        ("gristmill_provider", "def settle():\n    from gristmill_contracts.ledger import Ledger"),
         ("gristmill_localnet", "import gristmill_coordinator.app"),
     ],
 )
@@ -304,6 +305,12 @@ def test_loading_a_part_needs_only_what_its_extra_declares(package: str) -> None
     roots = set(sources_of(package))
 
     assert undeclared_when_loaded(roots, all_sources(), declared_by(PARTS[package].extra)) == []
+
+
+def test_a_node_at_work_loads_nothing_of_the_chain() -> None:
+    loaded = loaded_with({"gristmill_provider.cli", "gristmill_provider.daemon"}, all_sources())
+
+    assert {name for name in loaded if is_under(name, "gristmill_contracts")} == set()
 
 
 def test_planning_needs_only_the_base() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from gristmill._client import Client
     from gristmill._job import Job
+    from gristmill._money import DepositPlan
     from gristmill._plan import Plan
     from gristmill_protocol.errors import (
         BadData,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         WrongKey,
     )
     from gristmill_protocol.jobs import JobState
+    from gristmill_protocol.wallet import Movement
 
 __all__ = [
     "BadData",
@@ -59,11 +61,13 @@ __all__ = [
     "ChainUnavailable",
     "Client",
     "Conflict",
+    "DepositPlan",
     "GristmillError",
     "Job",
     "JobFailed",
     "JobState",
     "MissingPart",
+    "Movement",
     "NoOfferFits",
     "NoSpace",
     "NotAllowed",
@@ -87,8 +91,10 @@ __all__ = [
 
 _HOMES = {
     "Client": "gristmill._client",
+    "DepositPlan": "gristmill._money",
     "Job": "gristmill._job",
     "JobState": "gristmill_protocol.jobs",
+    "Movement": "gristmill_protocol.wallet",
     "Plan": "gristmill._plan",
 }
 _ERRORS = "gristmill_protocol.errors"

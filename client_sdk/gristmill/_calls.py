@@ -19,6 +19,7 @@ from gristmill_protocol.api import (
     SessionRequest,
 )
 from gristmill_protocol.jobs import JobSpec, JobSubmission, JobView, Quote, SignedStatement
+from gristmill_protocol.wallet import Authorization, HistoryView, RelayView, SignedOpening, SignedWithdrawal
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -67,6 +68,28 @@ def session(request: SessionRequest) -> Call[Session]:
 
 def account() -> Call[AccountView]:
     return _get("/v1/account", AccountView.model_validate_json)
+
+
+def open_account(by: SignedOpening) -> Call[RelayView]:
+    return _post("/v1/account/open", by, RelayView, idempotent=True)  # by what was signed, as the next two
+
+
+def deposit(by: Authorization) -> Call[RelayView]:
+    return _post("/v1/account/deposits", by, RelayView, idempotent=True)
+
+
+def withdraw(by: SignedWithdrawal) -> Call[RelayView]:
+    return _post("/v1/account/withdrawals", by, RelayView, idempotent=True)
+
+
+def relay(relay_id: str) -> Call[RelayView]:
+    return _get(f"/v1/account/relays/{quote_part(relay_id, safe='')}", RelayView.model_validate_json)
+
+
+def history(*, before: str, limit: int) -> Call[HistoryView]:
+    """What happened to the account, newest first; before is where the last page ended."""
+    params = {"before": before, "limit": str(limit)}
+    return Call("GET", "/v1/account/history", HistoryView.model_validate_json, idempotent=True, params=params)
 
 
 def quote(spec: JobSpec) -> Call[Quote]:

@@ -4,7 +4,9 @@ The coordinator proposes every message that is signed here, so each is compared 
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 
+from gristmill_protocol.api import InfoView
 from gristmill_protocol.errors import NotAllowed, QuoteExpired, RefusedToSign
 from gristmill_protocol.jobs import JobSpec, JobView, Quote, Statement
 from gristmill_protocol.ladder import ladder_statements
@@ -29,6 +31,29 @@ def check_sign_in(message: SignIn, *, url: str, address: str) -> None:
         )
     if message.address.lower() != address.lower() or message.expires_s - message.issued_s > _MAX_SIGN_IN_S:
         raise _refuse("The sign-in text is not for this key, or would be good for more than an hour.")
+
+
+def check_contracts(info: InfoView, published: Mapping[str, object]) -> None:
+    """Make sure that money goes to the contracts that were published, and not to a coordinator's own.
+
+    Args:
+        published: a deployment file's content.
+    Raises:
+        RefusedToSign: the coordinator names others.
+    """
+    collectors = published.get("collectors")
+    named = {
+        "chain_id": (info.chain_id, published.get("chain_id")),
+        "ledger": (info.ledger, published.get("ledger")),
+        "token": (info.token, published.get("token")),
+        "collector": (
+            info.deposits.erc3009 if info.deposits else None,
+            collectors.get("erc3009") if isinstance(collectors, Mapping) else None,
+        ),
+    }
+    for name, (said, wanted) in named.items():
+        if said is not None and str(said).lower() != str(wanted).lower():
+            raise _refuse(f"The coordinator names the {name} {said}; the deployment says {wanted}.")
 
 
 def check_quote(quote: Quote, spec: JobSpec, *, now_s: float) -> None:

@@ -17,16 +17,19 @@ from gristmill import _calls
 from gristmill._checks import check_quote
 from gristmill._config import load_config
 from gristmill._job import Job
+from gristmill._money import DepositPlan, Money
 from gristmill._orders import OrderRecord, Orders
 from gristmill._plan import Parcel, Plan
 from gristmill._session import Key, SignedIn
+from gristmill._sponsored import Sponsored
 from gristmill._transport import Transport
 from gristmill._wording import budget_usd_micros, gpu_needs
 from gristmill_protocol.api import AccountView, InfoView, OfferView, RecipeView
-from gristmill_protocol.errors import NotSignedIn, TooLarge
+from gristmill_protocol.errors import MissingPart, NotSignedIn, TooLarge
 from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import ArtifactRef, JobSpec, JobSubmission, JobView, Order, Statement
 from gristmill_protocol.ladder import ladder_statements
+from gristmill_protocol.wallet import Movement
 from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
 from gristmill_trainer.recipe import Gpu
@@ -201,6 +204,31 @@ class Client:
         """What the key's account holds and what of it is reserved."""
         return self.send(_calls.account())
 
+    @property
+    def money(self) -> Money:
+        """All that moves money in and out of the account; the methods below are its."""
+        return Money(Sponsored(self, self._key, self._transport))
+
+    def plan_deposit(self, amount: str | float | Decimal, *, owner: str = "") -> DepositPlan:
+        """What a deposit would do; nothing is signed. See Money.plan_deposit."""
+        return self.money.plan_deposit(amount, owner=owner)
+
+    def deposit(self, amount: str | float | Decimal, *, owner: str = "") -> AccountView:
+        """Move so many USD of the key's stablecoin into its account, and wait until they are there; needs no gas."""
+        return self.plan_deposit(amount, owner=owner).start()
+
+    def withdraw(self, amount: str | float | Decimal | None = None) -> AccountView:
+        """Ask to withdraw so many USD, or all; they come in 24 hours. See Money.withdraw."""
+        return self.money.withdraw(amount)
+
+    def cancel_withdrawal(self) -> AccountView:
+        """Take back what was asked for. See Money.cancel_withdrawal."""
+        return self.money.cancel_withdrawal()
+
+    def history(self) -> Iterator[Movement]:
+        """What happened to the account on chain, newest first."""
+        return self.money.history()
+
     def market(self) -> list[OfferView]:
         """What the connected machines offer, cheapest first."""
         return self.send(_calls.market())
@@ -211,7 +239,7 @@ class Client:
 
     def info(self) -> InfoView:
         """Which chain, contracts and recipes the coordinator works with."""
-        if self._info is None:
+        if self._info is None or self._info.deposits is None:
             self._info = self.send(_calls.info())
         return self._info
 
@@ -278,6 +306,32 @@ class Client:
             return do(self._signed_in.token())
         except NotSignedIn:
             return do(self._signed_in.renew())
+
+
+def direct_money(
+    rpc_url: str, deployment: Path, key: "Path | LocalAccount | None" = None, *, account: str = ""
+) -> Money:
+    """The configured key's money without a coordinator: the key pays its own gas.
+
+    Args:
+        account: of another key, whose owner this key is.
+    Raises:
+        MissingPart: gristmill[chain] is not installed.
+        NotFound, BadSettings: the deployment file is missing or wrong, or the node is of another chain.
+        ChainUnavailable: the node does not answer.
+    """
+    try:
+        from gristmill_contracts.own_money import OwnMoney
+    except ImportError as err:
+        raise MissingPart(
+            f"The way without a coordinator lacks a library: {err}.",
+            effect="Nothing was signed.",
+            todo="pip install 'gristmill[chain]'",
+        ) from err
+    config = load_config(os.environ)
+    fixed = _test_mode.get() or TestMode()
+    source = Key(key or fixed.key or config.keystore, config.require_password)
+    return Money(OwnMoney(source.address, lambda: source.wallet().account, rpc_url, deployment, account=account))
 
 
 def default_client() -> Client:

@@ -19,6 +19,7 @@ from gristmill_protocol.api import (
 )
 from gristmill_protocol.errors import GristmillError, NotFound, NotSignedIn
 from gristmill_protocol.jobs import ArtifactRef, JobSpec, JobSubmission, JobView, Quote, SignedStatement
+from gristmill_protocol.wallet import Authorization, HistoryView, RelayView, SignedOpening, SignedWithdrawal
 
 _JOB = "/v1/jobs/([^/]+)"
 _ARTIFACT = "/v1/artifacts/([0-9a-f]{64})"
@@ -32,6 +33,11 @@ class Books(Protocol):
     def session(self, signed: SessionRequest) -> Session: ...
     def renter(self, token: str) -> str: ...
     def account(self, renter: str) -> AccountView: ...
+    def open_account(self, renter: str, by: SignedOpening) -> RelayView: ...
+    def deposit(self, renter: str, by: Authorization) -> RelayView: ...
+    def withdraw(self, by: SignedWithdrawal) -> RelayView: ...
+    def relay(self, renter: str, relay_id: str) -> RelayView: ...
+    def history(self, renter: str, before: str, limit: int) -> HistoryView: ...
     def quote(self, renter: str, spec: JobSpec) -> Quote: ...
     def submit(self, renter: str, submission: JobSubmission) -> JobView: ...
     def jobs(self, renter: str) -> list[JobView]: ...
@@ -76,6 +82,7 @@ class FakeWire(httpx.BaseTransport):
             ("POST", "/v1/auth/challenge", lambda: books.challenge(ChallengeRequest.model_validate_json(body))),
             ("POST", "/v1/auth/session", lambda: books.session(SessionRequest.model_validate_json(body))),
             ("GET", "/v1/account", lambda: books.account(renter())),
+            *self._money_routes(request, renter),
             ("POST", "/v1/quotes", lambda: books.quote(renter(), JobSpec.model_validate_json(body))),
             ("POST", "/v1/jobs", lambda: books.submit(renter(), JobSubmission.model_validate_json(body))),
             ("GET", "/v1/jobs", lambda: books.jobs(renter())),
@@ -90,6 +97,31 @@ class FakeWire(httpx.BaseTransport):
             ("PUT", _ARTIFACT, lambda digest: renter() and books.put(digest, body)),
             ("HEAD", _ARTIFACT, lambda digest: renter() and self._content(request, digest)),
             ("GET", _ARTIFACT, lambda digest: renter() and self._content(request, digest)),
+        ]
+
+    def _money_routes(
+        self, request: httpx.Request, renter: Callable[[], str]
+    ) -> list[tuple[str, str, Callable[..., Any]]]:
+        books, body = self._books, request.content
+
+        def history() -> HistoryView:
+            asked = request.url.params
+            return books.history(renter(), asked.get("before", ""), int(asked.get("limit", 50)))
+
+        def withdraw() -> RelayView:
+            renter()
+            return books.withdraw(SignedWithdrawal.model_validate_json(body))
+
+        return [
+            (
+                "POST",
+                "/v1/account/open",
+                lambda: books.open_account(renter(), SignedOpening.model_validate_json(body)),
+            ),
+            ("POST", "/v1/account/deposits", lambda: books.deposit(renter(), Authorization.model_validate_json(body))),
+            ("POST", "/v1/account/withdrawals", withdraw),
+            ("GET", "/v1/account/relays/([^/]+)", lambda relay_id: books.relay(renter(), relay_id)),
+            ("GET", "/v1/account/history", history),
         ]
 
     def _content(self, request: httpx.Request, digest: str) -> httpx.Response:

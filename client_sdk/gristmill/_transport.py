@@ -41,7 +41,7 @@ class Transport:
     ) -> None:
         _require_private(url)
         self.url = url
-        self._pause = pause
+        self.pause = pause
         self._http = httpx.Client(
             base_url=url,
             transport=wire,
@@ -144,7 +144,7 @@ class Transport:
                 # A full disk or a missing part is not over in a moment.
                 if not again or tried == _TRIES or type(err) not in (Unavailable, ChainUnavailable):
                     raise
-            self._pause(random.uniform(0, _FIRST_PAUSE_S * 2**tried))
+            self.pause(random.uniform(0, _FIRST_PAUSE_S * 2**tried))
 
     @contextmanager
     def _wire_errors(self) -> Iterator[None]:

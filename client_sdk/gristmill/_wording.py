@@ -9,20 +9,25 @@ from gristmill_protocol.money import format_usd, parse_usd
 
 
 def budget_usd_micros(budget: str | float | Decimal) -> int:
-    """Micro-USD of "0.50", 0.5, 1 or Decimal("0.5"); a float counts as the digits Python prints for it.
-
-    Raises:
-        BadRequest: not a positive amount with at most six decimals.
-    """
-    if isinstance(budget, bool) or not isinstance(budget, str | int | float | Decimal):
-        raise BadRequest(f"{budget!r} is not an amount of USD.", todo='Write it like "0.50".')
-    text = budget if isinstance(budget, str) else format(Decimal(str(budget)), "f")
-    if "." in text and not isinstance(budget, str):
-        text = text.rstrip("0").rstrip(".")  # Decimal("0.50000000") has six decimals that matter
-    amount = parse_usd(text)
+    """Micro-USD of a job's budget; see amount_usd_micros."""
+    amount = amount_usd_micros(budget)
     if amount == 0:
         raise BadRequest("The budget is 0 USD.", effect="Nothing was ordered.", todo="Name the most the job may cost.")
     return amount
+
+
+def amount_usd_micros(amount: str | float | Decimal) -> int:
+    """Micro-USD of "0.50", 0.5, 1 or Decimal("0.5"); a float counts as the digits Python prints for it.
+
+    Raises:
+        BadRequest: not an amount with at most six decimals.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, str | int | float | Decimal):
+        raise BadRequest(f"{amount!r} is not an amount of USD.", todo='Write it like "0.50".')
+    text = amount if isinstance(amount, str) else format(Decimal(str(amount)), "f")
+    if "." in text and not isinstance(amount, str):
+        text = text.rstrip("0").rstrip(".")  # Decimal("0.50000000") has six decimals that matter
+    return parse_usd(text)
 
 
 _MEMORY = re.compile(r"([0-9]{1,4})\s*(?:GB|G)", re.IGNORECASE)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gristmill._checks import MAX_DEADLINE_S
+from gristmill._fake_money import FakeAccounts
 from gristmill._fake_wire import FakeWire
 from gristmill_protocol.api import (
     AccountView,
@@ -55,6 +56,14 @@ from gristmill_protocol.jobs import (
 from gristmill_protocol.ladder import ladder_statements
 from gristmill_protocol.money import USD_MICROS, earned, split_line
 from gristmill_protocol.signin import SignIn
+from gristmill_protocol.wallet import (
+    Authorization,
+    DepositTerms,
+    HistoryView,
+    RelayView,
+    SignedOpening,
+    SignedWithdrawal,
+)
 from gristmill_trainer import catalog
 from gristmill_trainer.recipe import Gpu
 
@@ -77,6 +86,15 @@ _INFO = InfoView(
     coordinator=1,
     recipes={},
     max_artifact_bytes=2**30,
+    deposits=DepositTerms(
+        sponsored=True,
+        least_usd_micros=USD_MICROS,
+        token_name="Test USD",
+        token_version="1",
+        erc3009="0x" + "44" * 20,
+        permit=None,
+        permit2=None,
+    ),
 )
 
 
@@ -97,14 +115,17 @@ class FakeCoordinator:
     Args:
         price_usd_micros: what every job costs.
         balance_usd_micros: what every account holds.
+        opened: whether every key has an account; else it holds nothing until the key opens it.
     """
 
-    def __init__(self, *, price_usd_micros: int = 80_000, balance_usd_micros: int = 100 * USD_MICROS) -> None:
+    def __init__(
+        self, *, price_usd_micros: int = 80_000, balance_usd_micros: int = 100 * USD_MICROS, opened: bool = True
+    ) -> None:
         self.now_s = float(_NOW_S)
         self.artifacts: dict[str, bytes] = {}
         self.statements: list[SignedStatement] = []  # handed in beyond the ladders
         self._price = price_usd_micros
-        self._balance = balance_usd_micros
+        self._accounts = FakeAccounts(_INFO, lambda: self.now_s, balance_usd_micros=balance_usd_micros, opened=opened)
         self._asked = 0
         self._challenges: set[str] = set()
         self._tokens: dict[str, str] = {}  # token -> renter
@@ -147,6 +168,10 @@ class FakeCoordinator:
         """Let time pass; waiting clients do it too, so that no test ever sleeps."""
         self.now_s += seconds
 
+    def give(self, address: str, usd_micros: int) -> None:
+        """Let an address hold so much more, outside its account."""
+        self._accounts.of(address.lower()).outside_usd_micros += usd_micros
+
     def progress(self, job_id: str, *, steps_done: int, steps_accepted: int) -> None:
         """Have a machine train up to one step, and have the checks accept up to another."""
         quoted = self._jobs[job_id].quote.candidates[0]
@@ -172,13 +197,13 @@ class FakeCoordinator:
         steps = self._jobs[job_id].view.steps_total
         self.progress(job_id, steps_done=steps, steps_accepted=steps)
         outputs = {name: self._keep(content) for name, content in files.items()}
-        bill = self._bill(job_id)
+        bill = self._charge(job_id)
         self.update(job_id, state=JobState.DONE, outputs=outputs, scorecard=dict(scorecard), bill=bill)
         self.tell(job_id, "state", "The job is done.")
 
     def fail(self, job_id: str, reason: str) -> None:
         """End the job without a result."""
-        self.update(job_id, state=JobState.FAILED, reason=reason, bill=self._bill(job_id))
+        self.update(job_id, state=JobState.FAILED, reason=reason, bill=self._charge(job_id))
         self.tell(job_id, "state", reason)
 
     def ask_signature(self, job_id: str, statement: Statement) -> None:
@@ -230,13 +255,22 @@ class FakeCoordinator:
         return self._tokens[token]
 
     def account(self, renter: str) -> AccountView:
-        reserved = self._reserved(renter)
-        return AccountView(
-            key=renter,
-            balance_usd_micros=self._balance,
-            reserved_usd_micros=reserved,
-            available_usd_micros=self._balance - reserved,
-        )
+        return self._accounts.view(renter, reserved_usd_micros=self._reserved(renter))
+
+    def open_account(self, renter: str, by: SignedOpening) -> RelayView:
+        return self._accounts.open(renter, by)
+
+    def deposit(self, renter: str, by: Authorization) -> RelayView:
+        return self._accounts.deposit(renter, by)
+
+    def withdraw(self, by: SignedWithdrawal) -> RelayView:
+        return self._accounts.withdraw(by)
+
+    def relay(self, renter: str, relay_id: str) -> RelayView:
+        return self._accounts.relay(renter, relay_id)
+
+    def history(self, renter: str, before: str, limit: int) -> HistoryView:
+        return self._accounts.history(renter, before, limit)
 
     def quote(self, renter: str, spec: JobSpec) -> Quote:
         if self._price > spec.budget_usd_micros:
@@ -288,7 +322,7 @@ class FakeCoordinator:
     def stop(self, renter: str, job_id: str) -> JobView:
         held = self._mine(renter, job_id)
         if not held.view.state.ended:
-            self.update(job_id, state=JobState.STOPPED, reason="You stopped it.", bill=self._bill(job_id))
+            self.update(job_id, state=JobState.STOPPED, reason="You stopped it.", bill=self._charge(job_id))
             self.tell(job_id, "state", "You stopped the job.")
         return held.view
 
@@ -316,7 +350,7 @@ class FakeCoordinator:
 
         if self.now_s >= quote.expires_s:
             raise QuoteExpired("The quote has expired.")
-        if self._balance - self._reserved(renter) < quote.cap_usd_micros:
+        if self.account(renter).available_usd_micros < quote.cap_usd_micros:
             raise BalanceBelowCap("The account does not cover the cap.")
         if submission.spec != spec or spec.data.sha256 not in self.artifacts:
             raise BadRequest("The order is for another job, or its data are missing.")
@@ -348,10 +382,13 @@ class FakeCoordinator:
         self.artifacts[digest] = content
         return ArtifactRef(sha256=digest, size_bytes=len(content))
 
-    def _bill(self, job_id: str) -> Bill:
-        view = self._jobs[job_id].view
+    def _charge(self, job_id: str) -> Bill:
+        """Take what the accepted work costs from the renter's account."""
+        held = self._jobs[job_id]
+        view = held.view
         paid = earned(view.price_usd_micros, view.steps_accepted, view.steps_total)
         split = split_line(paid, **_SHARES_BPS)
+        self._accounts.charge(held.renter, paid, job_id=job_id, job_name=view.name)
         return Bill(
             paid_usd_micros=paid,
             provider_usd_micros=split.provider,

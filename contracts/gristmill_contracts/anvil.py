@@ -77,6 +77,22 @@ def set_automine(w3: Web3, on: bool) -> None:
     _steer(w3, "evm_setAutomine", on)
 
 
+def limit_gas(w3: Web3, gas: int) -> None:
+    """Let blocks have so much gas from now on, and make one."""
+    _steer(w3, "evm_setBlockGasLimit", hex(gas))
+    mine(w3)
+
+
+def reorganise(w3: Web3, depth: int) -> None:
+    """Replace the newest blocks by as many empty ones; what was in them is forgotten."""
+    _steer(w3, "anvil_reorg", depth, [])
+
+
+def drop(w3: Web3, tx_hash: str) -> None:
+    """Have the node forget a transaction that waits for a block."""
+    _steer(w3, "anvil_dropTransaction", tx_hash)
+
+
 def pass_time(w3: Web3, seconds: int) -> None:
     """Let the chain's clock jump, and make a block."""
     _steer(w3, "evm_increaseTime", seconds)

@@ -6,7 +6,21 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-PUBLISHED = ("AccessManager", "Ledger", "Registry", "TestUSD")
+PUBLISHED = (
+    "AccessManager",
+    "CommonsFund",
+    "Cover",
+    "Disputes",
+    "Erc3009Collector",
+    "FeeSplitter",
+    "Ledger",
+    "Permit2Collector",
+    "PermitCollector",
+    "RecipeRegistry",
+    "Registry",
+    "RoyaltyPool",
+    "TestUSD",
+)
 
 
 @dataclass(frozen=True)

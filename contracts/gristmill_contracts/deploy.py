@@ -1,33 +1,68 @@
-"""Putting the contracts on a chain, and remembering where they are."""
+"""Putting the contracts on a chain, and remembering where they are.
+
+python -m gristmill_contracts.deploy --help
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
-from eth_utils.abi import function_abi_to_4byte_selector
 from pydantic import BaseModel, ConfigDict, ValidationError
 from web3 import Web3
 
 from gristmill_contracts.artifacts import artifact
-from gristmill_contracts.ledger import Ledger
+from gristmill_contracts.commons import CommonsFund
+from gristmill_contracts.ledger import TREASURY, Ledger
 from gristmill_contracts.node import Sender
-from gristmill_contracts.registry import Registry
-from gristmill_contracts.test_usd import TestUSD
+from gristmill_contracts.recipes import NewVersion, RecipeRegistry, Share
+from gristmill_contracts.roles import ADMIN_DELAY_S, GRANT_DELAY_S, PERMISSIONS, Authority, Held, Role
 from gristmill_protocol.errors import BadSettings, NotFound
 from gristmill_protocol.money import USD_MICROS
 
-SLASHER_ROLE = 1  # of the AccessManager; may slash stake, and nothing else
 MINIMUM_BOND_USD_MICROS = 10 * USD_MICROS
+LEAST_DISPUTE_BOND_USD_MICROS = USD_MICROS
+COMMONS_BPS = 2000  # of the protocol's fees
+NO_WHEEL = sha256().digest()  # content of a recipe that comes with gristmill itself
+_BPS = 10_000
 
 
 @dataclass(frozen=True)
 class NewRecipe:
-    """A recipe's terms, to be registered for ever."""
+    """A recipe, to be published for ever."""
 
-    author: str  # payout address
+    author: str  # payout address; the royalty is its, less what others get
     royalty_bps: int
     verifier_bps: int
+    content: bytes = NO_WHEEL  # SHA-256 of its wheel
+    others: Mapping[str, int] = field(default_factory=dict)  # further authors' payout addresses -> bps of the royalty
+    parent: int = 0  # recipe id of what it was forked from
+    fork_bps: int = 0  # of its forks' royalties
+
+
+@dataclass(frozen=True)
+class Powers:
+    """Who governs; guardian, arbiter and granter are the admin unless given.
+
+    Without an admin the deployer keeps that role and nothing has a delay: for local chains.
+    """
+
+    admin: str | None = None  # a multisig; gets the role with a delay of 7 days, and the deployer gives it up
+    guardian: str | None = None  # may pause what is new
+    arbiter: str | None = None  # rules where referees can't
+    granter: str | None = None  # gives away the commons, with a delay of 2 days
+    let_operator_slash: bool = True  # until its coordinator takes fraud to Disputes
+
+
+class Collectors(BaseModel):
+    """Where deposits by signature are handed in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    erc3009: str
+    permit: str
+    permit2: str | None = None  # none where the chain has no Permit2
 
 
 class Deployment(BaseModel):
@@ -38,6 +73,13 @@ class Deployment(BaseModel):
     chain_id: int
     ledger: str
     registry: str
+    disputes: str
+    cover: str
+    recipe_registry: str
+    commons: str  # CommonsFund
+    commons_payee: int  # what is credited to this payee is the commons'
+    fee_splitter: str  # the treasury's payout address
+    collectors: Collectors
     token: str
     manager: str  # AccessManager
     coordinator_id: int
@@ -72,43 +114,121 @@ def deploy(
     operator: str,
     recipes: Mapping[str, NewRecipe],
     token: str | None = None,
+    permit2: str | None = None,
     minimum_bond_usd_micros: int = MINIMUM_BOND_USD_MICROS,
+    powers: Powers = Powers(),
 ) -> Deployment:
-    """Deploy everything, register one coordinator and its recipes, and let its operator slash.
+    """Deploy everything, register one coordinator and its recipes, and hand the roles out.
 
-    The deployer pays for gas and ends up as the AccessManager's admin.
+    The deployer pays for gas.
 
     Args:
-        treasury: where protocol fees go, payee 0.
-        operator: the coordinator's key; it settles, anchors and slashes.
-        token: a dollar with six decimals and EIP-3009; a TestUSD is deployed unless given.
+        treasury: who maintains this; gets the protocol fees, less what the commons get.
+        operator: the coordinator's key; it settles and anchors.
+        token: a dollar with six decimals, EIP-2612 and EIP-3009; a TestUSD is deployed unless given.
+        permit2: address of Uniswap's Permit2; no collector for it unless given.
     """
     sender = Sender(w3, deployer)
     start_block = w3.eth.block_number
     manager = _create(sender, "AccessManager", sender.address)
-    token = token or TestUSD(w3, _create(sender, "TestUSD")).address
-    ledger = Ledger(w3, _create(sender, "Ledger", token, Web3.to_checksum_address(treasury), manager))
-    registry = Registry(w3, _create(sender, "Registry", ledger.address, minimum_bond_usd_micros, manager))
-    _let_slash(sender, manager, registry, operator)
-    coordinator = ledger.added_id(sender.run(ledger.add_coordinator()))
-    sender.run(ledger.set_operator(coordinator, operator))
-    return Deployment(
+    token = Web3.to_checksum_address(token) if token else _create(sender, "TestUSD")
+    # The deployer stands in until there is a splitter, which needs the Ledger.
+    ledger = Ledger(w3, _create(sender, "Ledger", token, sender.address, manager))
+    registry = _create(sender, "Registry", ledger.address, minimum_bond_usd_micros, manager)
+    commons = CommonsFund(w3, _create(sender, "CommonsFund", ledger.address, manager))
+    terms = (Web3.to_checksum_address(treasury), COMMONS_BPS, manager)
+    splitter = _create(sender, "FeeSplitter", ledger.address, commons.address, *terms)
+    sender.run(ledger.set_payout(TREASURY, splitter))
+    dispute_terms = (commons.payee(), LEAST_DISPUTE_BOND_USD_MICROS, manager)
+    recipe_registry = RecipeRegistry(w3, _create(sender, "RecipeRegistry", ledger.address))
+    deployment = Deployment(
         chain_id=w3.eth.chain_id,
         ledger=ledger.address,
-        registry=registry.address,
-        token=Web3.to_checksum_address(token),
+        registry=registry,
+        disputes=_create(sender, "Disputes", registry, *dispute_terms),
+        cover=_create(sender, "Cover", ledger.address, commons.payee()),
+        recipe_registry=recipe_registry.address,
+        commons=commons.address,
+        commons_payee=commons.payee(),
+        fee_splitter=splitter,
+        collectors=_collectors(sender, ledger.address, permit2),
+        token=token,
         manager=manager,
-        coordinator_id=coordinator,
-        recipes={name: register_recipe(sender, ledger, recipe) for name, recipe in recipes.items()},
+        coordinator_id=_add_coordinator(sender, ledger, operator),
+        recipes={name: register_recipe(sender, recipe_registry, recipe) for name, recipe in recipes.items()},
         start_block=start_block,
+    )
+    _hand_out(sender, deployment, roles_of(deployment, powers, deployer=sender.address, operator=operator))
+    return deployment
+
+
+def register_recipe(sender: Sender, registry: RecipeRegistry, recipe: NewRecipe) -> int:
+    """Publish a recipe, its authors as new payees; gives the Ledger's recipe id."""
+    ledger = registry.ledger()
+    shares = {recipe.author: _BPS - sum(recipe.others.values()), **recipe.others}
+    authors = [Share(ledger.added_id(sender.run(ledger.add_payee(payout))), bps) for payout, bps in shares.items()]
+    version = NewVersion(
+        recipe.content,
+        recipe.royalty_bps,
+        recipe.verifier_bps,
+        tuple(authors),
+        parent=recipe.parent,
+        fork_bps=recipe.fork_bps,
+    )
+    return registry.published_id(sender.run(registry.publish(version)))
+
+
+def roles_of(deployment: Deployment, powers: Powers, *, deployer: str, operator: str) -> set[Held]:
+    """Who holds which role of a deployment when it is done, and nobody else any."""
+    governor = powers.admin or deployer
+    held = {
+        Held(Role.ADMIN, governor, ADMIN_DELAY_S if powers.admin else 0),
+        Held(Role.GUARDIAN, powers.guardian or governor, 0),
+        Held(Role.ARBITER, powers.arbiter or governor, 0),
+        Held(Role.GRANTER, powers.granter or governor, GRANT_DELAY_S if powers.admin else 0),
+        Held(Role.SLASHER, deployment.disputes, 0),
+        Held(Role.LOCKER, deployment.disputes, 0),
+    }
+    if powers.let_operator_slash:
+        held.add(Held(Role.SLASHER, operator, 0))
+    return {Held(one.role, Web3.to_checksum_address(one.account), one.delay_s) for one in held}
+
+
+def address_of(deployment: Deployment, contract: str) -> str:
+    """Where the contract of that name is, of those that roles rule."""
+    return {
+        "Ledger": deployment.ledger,
+        "Registry": deployment.registry,
+        "Disputes": deployment.disputes,
+        "CommonsFund": deployment.commons,
+    }[contract]
+
+
+def _hand_out(sender: Sender, deployment: Deployment, roles: set[Held]) -> None:
+    authority = Authority(sender.w3, deployment.manager)
+    for role, contract, function in PERMISSIONS:
+        sender.run(authority.let(role, address_of(deployment, contract), contract, function))
+    # Roles by number, so the admin's comes first; it is the deployer's already where it stays so.
+    for held in sorted(roles, key=lambda held: (held.role, held.account)):
+        if held != Held(Role.ADMIN, sender.address, 0):
+            sender.run(authority.grant(held))
+    if not any(held.role == Role.ADMIN and held.account == sender.address for held in roles):
+        sender.run(authority.renounce(Role.ADMIN, sender.address))
+
+
+def _collectors(sender: Sender, ledger: str, permit2: str | None) -> Collectors:
+    return Collectors(
+        erc3009=_create(sender, "Erc3009Collector", ledger),
+        permit=_create(sender, "PermitCollector", ledger),
+        permit2=_create(sender, "Permit2Collector", ledger, Web3.to_checksum_address(permit2)) if permit2 else None,
     )
 
 
-def register_recipe(sender: Sender, ledger: Ledger, recipe: NewRecipe) -> int:
-    """Register a recipe and its author as a new payee; gives the recipe's id."""
-    author = ledger.added_id(sender.run(ledger.add_payee(recipe.author)))
-    added = ledger.add_recipe(author=author, royalty_bps=recipe.royalty_bps, verifier_bps=recipe.verifier_bps)
-    return ledger.added_id(sender.run(added))
+def _add_coordinator(sender: Sender, ledger: Ledger, operator: str) -> int:
+    coordinator = ledger.added_id(sender.run(ledger.add_coordinator()))
+    if Web3.to_checksum_address(operator) != sender.address:
+        sender.run(ledger.set_operator(coordinator, operator))
+    return coordinator
 
 
 def _create(sender: Sender, name: str, *arguments: object) -> str:
@@ -120,10 +240,7 @@ def _create(sender: Sender, name: str, *arguments: object) -> str:
     return str(address)
 
 
-def _let_slash(sender: Sender, manager_address: str, registry: Registry, operator: str) -> None:
-    manager = sender.w3.eth.contract(
-        address=Web3.to_checksum_address(manager_address), abi=artifact("AccessManager").abi
-    )
-    selector = function_abi_to_4byte_selector(registry.contract.get_function_by_name("slash").abi)
-    sender.run(manager.functions.setTargetFunctionRole(registry.address, [selector], SLASHER_ROLE))
-    sender.run(manager.functions.grantRole(SLASHER_ROLE, Web3.to_checksum_address(operator), 0))
+if __name__ == "__main__":
+    from gristmill_contracts.deploy_cli import main  # it imports this module
+
+    main()

@@ -1,6 +1,6 @@
 """contracts/src/Ledger.sol in Python: reads give dataclasses, writes give calls for a Sender to send."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from web3 import Web3
@@ -9,11 +9,12 @@ from web3.logs import DISCARD
 from web3.types import TxReceipt
 
 from gristmill_contracts.artifacts import artifact
-from gristmill_protocol.jobs import SignedStatement
-from gristmill_protocol.signing import Domain, encode_statement
+from gristmill_contracts.node import block_spans
+from gristmill_protocol.jobs import SignedReservation, SignedStatement
+from gristmill_protocol.signing import Domain, compact_signature, encode_statement
 
 TREASURY = 0  # payee id
-_LOG_BLOCKS = 10_000  # what nodes commonly let one query span
+_NO_ACCOUNT = "0x" + "00" * 20
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,6 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Authorization:
-    """A token holder's EIP-3009 signature over a payment into one account."""
-
-    payer: str
-    amount_usd_micros: int
-    valid_after_s: int
-    valid_before_s: int
-    salt: bytes  # 32
-    signature: str  # r || s || v
-
-
-@dataclass(frozen=True)
 class Award:
     """Money for a renter's account (its key) or a payee (its id)."""
 
@@ -65,7 +54,13 @@ class Award:
         """LedgerTypes.Award."""
         if isinstance(self.to, str):
             return (Web3.to_checksum_address(self.to), 0, self.amount_usd_micros)
-        return ("0x" + "00" * 20, self.to, self.amount_usd_micros)
+        return (_NO_ACCOUNT, self.to, self.amount_usd_micros)
+
+    @staticmethod
+    def decoded(award: tuple[str, int, int]) -> "Award":
+        """The Award of a LedgerTypes.Award."""
+        account, payee, amount_usd_micros = award
+        return Award(payee if account == _NO_ACCOUNT else account, amount_usd_micros)
 
 
 class Ledger:
@@ -98,10 +93,20 @@ class Ledger:
             return None
         event = self.contract.events.StatementSettled()
         wanted = {"key": Web3.to_checksum_address(key), "nonce": nonce}
-        for first, last in _spans(start_block, self.w3.eth.block_number):
+        for first, last in block_spans(start_block, self.w3.eth.block_number):
             for log in event.get_logs(argument_filters=wanted, from_block=first, to_block=last):
                 return int(log["args"]["total"])
         return None
+
+    def collected_total(self, payee: int) -> int:
+        """What a payee was paid out so far; the search goes from the newest block back to where it was added."""
+        wanted, total = {"id": payee}, 0
+        for first, last in block_spans(0, self.w3.eth.block_number):
+            paid = self.contract.events.Collected().get_logs(argument_filters=wanted, from_block=first, to_block=last)
+            total += sum(log["args"]["amount"] for log in paid)
+            if self.contract.events.PayeeAdded().get_logs(argument_filters=wanted, from_block=first, to_block=last):
+                break
+        return total
 
     def payee(self, payee: int) -> Payee:
         return Payee(*self.contract.functions.payee(payee).call())
@@ -112,6 +117,14 @@ class Ledger:
     def operator_of(self, coordinator: int) -> str:
         return str(self.contract.functions.operatorOf(coordinator).call())
 
+    def history(self, block: int | None = None) -> int:
+        """Digest of all batches settled so far, or until the end of a block (history.py says how it is made)."""
+        return int(self.contract.functions.history().call(block_identifier=block))
+
+    def paused(self) -> bool:
+        """Whether new accounts and deposits are stopped."""
+        return bool(self.contract.functions.paused().call())
+
     # Accounts
 
     def open(self, key: str, *, owner: str, coordinator: int, signature: str) -> ContractFunction:
@@ -120,15 +133,8 @@ class Ledger:
         return self.contract.functions.open(key, owner, coordinator, bytes.fromhex(signature[2:]))
 
     def deposit(self, key: str, amount_usd_micros: int) -> ContractFunction:
-        """Pay in the sender's tokens; it must have approved them."""
+        """Pay in the sender's tokens; it must have approved them. Who has no gas signs for one of collectors.py."""
         return self.contract.functions.deposit(Web3.to_checksum_address(key), amount_usd_micros)
-
-    def deposit_with_authorization(self, key: str, by: Authorization) -> ContractFunction:
-        """Pay in a holder's tokens by its signature (onboarding.authorize_deposit)."""
-        signature = bytes.fromhex(by.signature[2:])
-        window = (by.valid_after_s, by.valid_before_s)
-        fields = (by.payer, by.amount_usd_micros, *window, by.salt, signature[64], signature[:32], signature[32:64])
-        return self.contract.functions.depositWithAuthorization(Web3.to_checksum_address(key), fields)
 
     def award(self, awards: Sequence[Award]) -> ContractFunction:
         """Hand out the sender's tokens; it must have approved them."""
@@ -189,22 +195,30 @@ class Ledger:
         Raises:
             BadSignature: a signature is not 65 bytes r || s || v.
         """
-        return self.contract.functions.settle(coordinator, b"".join(map(_encoded, batch)))
+        return self.contract.functions.settle(coordinator, b"".join(map(encoded_statement, batch)))
 
-    def settle_reserved(
-        self, coordinator: int, signed: SignedStatement, *, cap_usd_micros: int, reservation: str
-    ) -> ContractFunction:
-        """Pay one statement under the operator's reservation, sent by anybody."""
-        proof = bytes.fromhex(reservation[2:])
-        return self.contract.functions.settleReserved(coordinator, _encoded(signed), cap_usd_micros, proof)
+    def settle_reserved(self, signed: SignedStatement, by: SignedReservation) -> ContractFunction:
+        """Pay one statement under the operator's reservation, sent by anybody from its forced_from_s on."""
+        return self.contract.functions.settleReserved(encoded_statement(signed), encoded_reservation(by))
+
+    # Guard
+
+    def set_paused(self, paused: bool) -> ContractFunction:
+        """Stop or resume new accounts and deposits, sent by a holder of the guardian role."""
+        return self.contract.functions.setPaused(paused)
 
 
-def _encoded(signed: SignedStatement) -> bytes:
+def encoded_statement(signed: SignedStatement) -> bytes:
+    """The statement's wire form.
+
+    Raises:
+        BadSignature: the signature is not 65 bytes r || s || v.
+    """
     return encode_statement(signed.statement, signed.signature)
 
 
-def _spans(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Ranges of at most _LOG_BLOCKS blocks, newest first."""
-    while last >= first:
-        yield max(first, last - _LOG_BLOCKS + 1), last
-        last -= _LOG_BLOCKS
+def encoded_reservation(signed: SignedReservation) -> tuple[int, int, int, int, bytes, bytes]:
+    """LedgerTypes.Reservation; the statement that it goes with names key and nonce, and so the coordinator."""
+    made = signed.reservation
+    amounts = (made.cap_usd_micros, made.accepted_usd_micros)
+    return (made.provider, *amounts, made.forced_from_s, *compact_signature(signed.signature))

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from gristmill_protocol.errors import ChainUnavailable, Conflict
 _RETRIES = 3
 _READS = [method for method in REQUEST_RETRY_ALLOWLIST if method != "eth_sendRawTransaction"]
 _POLL_S = 0.05
+_LOG_BLOCKS = 10_000  # what nodes commonly let one query of logs span
 
 
 class Node(HTTPProvider):
@@ -50,6 +52,13 @@ class Node(HTTPProvider):
 def connect(rpc_url: str, *, timeout_s: float = 10.0) -> Web3:
     """A connection to a node; no request is made yet."""
     return Web3(Node(rpc_url, timeout_s))
+
+
+def block_spans(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Ranges of blocks that a node answers a query of logs about, newest first."""
+    while last >= first:
+        yield max(first, last - _LOG_BLOCKS + 1), last
+        last -= _LOG_BLOCKS
 
 
 class Sender:
@@ -82,7 +91,7 @@ class Sender:
                 signed = self.account.sign_transaction(cast("dict[str, Any]", tx))
                 return self.w3.eth.send_raw_transaction(signed.raw_transaction).to_0x_hex()
             except ContractLogicError as err:
-                raise Conflict(f"The contract refused: {_reason(err)}.", effect="Nothing was sent.") from err
+                raise refusal(err) from err
             except Web3RPCError as err:
                 raise ChainUnavailable(
                     f"The chain's node refused a transaction of {self.address}: {err.message}.",
@@ -105,6 +114,11 @@ class Sender:
         if receipt["status"] != 1:
             raise Conflict(f"Transaction {tx_hash} reverted.")
         return receipt
+
+
+def refusal(err: ContractLogicError) -> Conflict:
+    """A contract's revert in its own words, for a call that was not sent."""
+    return Conflict(f"The contract refused: {_reason(err)}.", effect="Nothing was sent.")
 
 
 def _reason(err: ContractLogicError) -> str:

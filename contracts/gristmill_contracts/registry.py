@@ -16,6 +16,7 @@ class Stake:
     bonded_usd_micros: int
     unbonding_usd_micros: int
     unlock_at_s: int  # of what is unbonding
+    locked_usd_micros: int  # what open disputes are about
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class NodeEntry:
 
     key: str
     metadata: bytes  # SHA-256 of its public description
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A referee's place; only disputes whose draw comes later may draw it."""
+
+    provider: int
+    since_block: int
 
 
 class Registry:
@@ -43,6 +52,10 @@ class Registry:
     def stake(self, provider: int) -> Stake:
         return Stake(*self.contract.functions.stakes(provider).call())
 
+    def stake_of(self, provider: int) -> int:
+        """What can be slashed from a provider, in micro-USD."""
+        return int(self.contract.functions.stakeOf(provider).call())
+
     def node(self, provider: int) -> NodeEntry:
         return NodeEntry(*self.contract.functions.nodes(provider).call())
 
@@ -52,6 +65,15 @@ class Registry:
 
     def minimum_bond_usd_micros(self) -> int:
         return int(self.contract.functions.minimumBond().call())
+
+    def seats(self) -> list[Seat]:
+        """Who may be drawn to judge disputes, by position; a free seat's provider is 0."""
+        count = self.contract.functions.seatCount().call()
+        return [Seat(*self.contract.functions.seats(position).call()) for position in range(count)]
+
+    def paused(self) -> bool:
+        """Whether new bonds are stopped."""
+        return bool(self.contract.functions.paused().call())
 
     # Stake
 
@@ -71,12 +93,37 @@ class Registry:
         """Take the awards' sum from a provider's stake, sent by a holder of the slasher role."""
         return self.contract.functions.slash(provider, [award.encoded() for award in awards], evidence)
 
-    # Nodes and anchors
+    def lock(self, provider: int, amount_usd_micros: int) -> ContractFunction:
+        """Keep so much of a provider's stake until it is unlocked, sent by a holder of the locker role."""
+        return self.contract.functions.lock(provider, amount_usd_micros)
+
+    def unlock(self, provider: int, amount_usd_micros: int) -> ContractFunction:
+        return self.contract.functions.unlock(provider, amount_usd_micros)
+
+    # Nodes, referees, anchors
 
     def set_node(self, provider: int, key: str, metadata: bytes = bytes(32)) -> ContractFunction:
         """Name the key of a provider's machines, sent from its payout address."""
         return self.contract.functions.setNode(provider, Web3.to_checksum_address(key), metadata)
 
+    def enlist(self, provider: int) -> ContractFunction:
+        """Offer to judge disputes, sent from an active provider's payout address."""
+        return self.contract.functions.enlist(provider)
+
+    def resign(self, provider: int) -> ContractFunction:
+        """Judge no more disputes, sent from the provider's payout address."""
+        return self.contract.functions.resign(provider)
+
     def anchor(self, coordinator: int, root: bytes) -> ContractFunction:
         """Publish a window's root, sent by the coordinator's operator."""
         return self.contract.functions.anchor(coordinator, root)
+
+    # Guard
+
+    def set_minimum_bond(self, amount_usd_micros: int) -> ContractFunction:
+        """Change what a provider needs to be active, sent by the admin."""
+        return self.contract.functions.setMinimumBond(amount_usd_micros)
+
+    def set_paused(self, paused: bool) -> ContractFunction:
+        """Stop or resume new bonds, sent by a holder of the guardian role."""
+        return self.contract.functions.setPaused(paused)

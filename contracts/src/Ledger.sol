@@ -2,25 +2,27 @@
 pragma solidity 0.8.37;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
-import {IERC3009} from "@openzeppelin/contracts/interfaces/draft-IERC3009.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 
-import {LedgerTypes} from "./LedgerTypes.sol";
+import {LedgerTypes, totalOf} from "./LedgerTypes.sol";
 import {AccountWord} from "./libraries/AccountWord.sol";
 import {PayeeWord, payeeWord} from "./libraries/PayeeWord.sol";
 import {FEE_BPS as FEE, RecipeWord, recipeWord} from "./libraries/RecipeWord.sol";
 import {LINE_BYTES, Line, Statement, batchSpan, readLine, readStatement} from "./libraries/Statement.sol";
+import {TillWord, historyEntry, withSkip} from "./libraries/TillWord.sol";
 
 /// @title Renters' balances, and the only way out of them: statements signed by the renter, or its owner's withdrawal.
 /// @notice An account is named by its hot key, which signs statements; its owner alone can withdraw. A coordinator
-/// settles statements in batches but can neither make nor change one. What payees earned is theirs to collect; anyone
-/// may trigger that, and it goes to the stored address only. Nobody owns the contract or can move, freeze or upgrade
-/// anything in it; the authority can stop new accounts and deposits, never a payment or an exit.
+/// settles statements in batches but can neither make nor change one; when it does not, whoever holds its reservation
+/// can. What payees earned is theirs to collect; anyone may trigger that, and it goes to the stored address only. Nobody
+/// owns the contract or can move, freeze or upgrade anything in it; the authority can stop new accounts and deposits,
+/// never a payment or an exit.
 ///
 /// Assumptions about the token, chosen at deployment: balances change only by transfers (no rebasing); it holds less
 /// than 2^96 base units. Fees on transfer, re-entering tokens and blocked receivers are coped with.
@@ -33,16 +35,34 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
         uint256 amount;
     }
 
+    /// A batch on its way: what it has paid but not yet written, and the recipe it read last.
+    struct Batch {
+        uint256 coordinator;
+        bytes32 domain;
+        Run providers;
+        Run verifiers;
+        Run authors;
+        uint256 fees;
+        uint256 recipeId; // 0: none was read
+        RecipeWord recipe;
+        uint256 paid;
+        uint256 skipped;
+        bytes32 skips; // libraries/TillWord.sol
+    }
+
     uint256 public constant FEE_BPS = FEE;
     uint256 public constant MAX_VERIFIER_BPS = 2000;
     uint256 public constant MAX_ROYALTY_BPS = 500;
     uint256 public constant WITHDRAWAL_DELAY = 24 hours;
+    /// In which reservations of an operator's former key still count; longer than any statement's promise.
+    uint256 public constant ROTATION_GRACE = 14 days;
     uint256 public constant TREASURY = 0;
 
     bytes32 public constant OPENING_TYPEHASH = keccak256("Opening(address key,address owner,uint32 coordinator)");
     bytes32 public constant WITHDRAWAL_TYPEHASH = keccak256("Withdrawal(address key,uint96 amount,uint32 request)");
-    bytes32 public constant RESERVATION_TYPEHASH =
-        keccak256("Reservation(address key,uint32 coordinator,uint32 nonce,uint96 cap)");
+    bytes32 public constant RESERVATION_TYPEHASH = keccak256(
+        "Reservation(address key,uint32 coordinator,uint32 provider,uint32 nonce,uint96 cap,uint96 accepted,uint40 forcedFrom)"
+    );
 
     IERC20 public immutable token;
 
@@ -52,12 +72,14 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
     uint32 public recipeCount;
     uint32 public coordinatorCount;
 
-    mapping(address key => AccountWord) private _accounts;
-    mapping(address key => mapping(uint256 word => uint256 bits)) private _archive;
+    mapping(address key => AccountWord) internal _accounts;
+    mapping(address key => mapping(uint256 word => uint256 bits)) internal _archive;
     mapping(address key => Owner) private _owners;
-    mapping(uint256 id => PayeeWord) private _payees; // 0 is the treasury
+    mapping(uint256 id => PayeeWord) internal _payees; // 0 is the treasury
     mapping(uint256 id => RecipeWord) private _recipes; // from 1
     mapping(uint256 id => address) public operatorOf; // coordinators, from 1
+    mapping(uint256 id => mapping(address operator => uint256 time)) public formerUntil; // until when its reservations count
+    TillWord internal _till;
 
     constructor(IERC20 token_, address treasury, address authority)
         AccessManaged(authority)
@@ -83,7 +105,8 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
         emit AccountOpened(key, owner, coordinator);
     }
 
-    /// @notice Move the caller's tokens into an account. Credits what arrives.
+    /// @notice Move the caller's tokens into an account. Credits what arrives. Who has no gas signs for a collector
+    /// (collectors/), which calls this.
     function deposit(address key, uint256 amount) external nonReentrant {
         if (paused) revert Paused();
         uint256 before = token.balanceOf(address(this));
@@ -91,31 +114,9 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
         _credit(key, _arrived(before), msg.sender);
     }
 
-    /// @notice Move tokens into an account by their holder's signature; whoever calls this pays the gas.
-    function depositWithAuthorization(address key, Authorization calldata by) external nonReentrant {
-        if (paused) revert Paused();
-        uint256 before = token.balanceOf(address(this));
-        IERC3009(address(token))
-            .receiveWithAuthorization(
-                by.from,
-                address(this),
-                by.value,
-                by.validAfter,
-                by.validBefore,
-                keccak256(abi.encode(key, by.salt)),
-                by.v,
-                by.r,
-                by.s
-            );
-        _credit(key, _arrived(before), by.from);
-    }
-
     /// @notice Hand out the caller's tokens to accounts and payees: slashed stake, refunds, grants.
     function award(Award[] calldata awards) external nonReentrant {
-        uint256 total = 0;
-        for (uint256 i = 0; i < awards.length; ++i) {
-            total += awards[i].amount;
-        }
+        uint256 total = totalOf(awards);
         uint256 before = token.balanceOf(address(this));
         token.safeTransferFrom(msg.sender, address(this), total);
         uint256 received = _arrived(before);
@@ -187,6 +188,7 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
     /// @notice Pay a payee's whole credit to its address.
     function collect(uint32 id) external nonReentrant returns (uint256 amount) {
         PayeeWord word = _payees[id];
+        if (id == TREASURY) (word, _till) = (word.credited(_till.fees()), _till.emptied());
         amount = word.credit();
         if (amount == 0) return 0;
         _payees[id] = word.collected();
@@ -211,10 +213,12 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
         emit CoordinatorAdded(id, msg.sender);
     }
 
-    /// @notice Hand a coordinator to another key, as its present operator. Reservations signed by the old one lapse.
+    /// @notice Hand a coordinator to another key, as its present operator. What the former key has reserved counts for
+    /// ROTATION_GRACE more.
     function setOperator(uint32 id, address operator) external {
         if (operatorOf[id] != msg.sender) revert NotOperator(id, msg.sender);
         if (operator == address(0)) revert ZeroAddress();
+        formerUntil[id][msg.sender] = block.timestamp + ROTATION_GRACE;
         operatorOf[id] = operator;
         emit OperatorChanged(id, operator);
     }
@@ -229,82 +233,123 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
     // -------------------------------------------------------------------------------------------- settlement
 
     /// @notice Pay a batch of statements, as the coordinator's operator. A statement that can't be paid is skipped with
-    /// an event and changes nothing.
-    /// @param batch statements in wire form (libraries/Statement.sol), one after the other.
+    /// an event and changes nothing. The batch joins the history, by which Cover judges it.
+    /// @param data statements in wire form (libraries/Statement.sol), one after the other; costs least when ordered so
+    /// that lines with equal payees follow one another.
     /// @return paid sum of the totals paid.
     /// @return skipped how many statements were not paid.
-    function settle(uint32 coordinator, bytes calldata batch) external returns (uint256 paid, uint256 skipped) {
+    function settle(uint32 coordinator, bytes calldata data) external returns (uint256 paid, uint256 skipped) {
         if (operatorOf[coordinator] != msg.sender) revert NotOperator(coordinator, msg.sender);
-        bytes32 domain = _domainSeparatorV4();
-        uint256 fees = 0;
-        (uint256 cursor, uint256 to) = batchSpan(batch);
-        while (cursor < to) {
+        Batch memory batch;
+        (batch.coordinator, batch.domain) = (coordinator, _domainSeparatorV4());
+        (uint256 from, uint256 to) = batchSpan(data);
+        for (uint256 cursor = from; cursor < to;) {
             Statement statement = readStatement(cursor, to);
-            address key = statement.signer(domain);
-            (Skip why, uint256 total) = _check(statement, key, coordinator);
-            if (why == Skip.None) {
-                fees += _pay(statement, key, total);
-                paid += total;
-            } else {
-                ++skipped;
+            address key = statement.signer(batch.domain);
+            (Skip why,) = _settleOne(batch, statement, key, _accounts[key]);
+            if (why != Skip.None) {
+                ++batch.skipped;
+                batch.skips = withSkip(batch.skips, cursor - from);
                 emit StatementSkipped(key, statement.nonce(), why);
             }
             cursor = statement.end();
         }
-        _creditPayee(TREASURY, fees);
-        emit BatchSettled(coordinator, paid, skipped);
+        _finish(batch, data);
+        return (batch.paid, batch.skipped);
     }
 
-    /// @notice Pay one statement for which the coordinator signed a reservation, whoever calls. So a coordinator that is
-    /// gone or unwilling can't keep a provider from its money.
-    /// @param reservation by the operator, 65 bytes r || s || v over Reservation(key, coordinator, nonce, cap).
-    function settleReserved(uint32 coordinator, bytes calldata data, uint96 cap, bytes calldata reservation)
-        external
-        returns (uint256 paid)
-    {
-        (uint256 cursor, uint256 to) = batchSpan(data);
-        Statement statement = readStatement(cursor, to);
+    /// @notice Pay one statement for which the coordinator signed a reservation, whoever calls, from the time on that the
+    /// reservation names. So a coordinator that is gone or unwilling can't keep a provider from its money. The statement
+    /// must give the provider what the coordinator accepted: a smaller one would use up the nonce.
+    /// @param reservation about the statement's key and nonce.
+    function settleReserved(bytes calldata data, Reservation calldata reservation) external returns (uint256 paid) {
+        (uint256 from, uint256 to) = batchSpan(data);
+        Statement statement = readStatement(from, to);
         if (statement.end() != to) revert MoreThanOneStatement(to - statement.end());
-        address key = statement.signer(_domainSeparatorV4());
-        _requireReserved(coordinator, key, statement.nonce(), cap, reservation);
+        Batch memory batch;
+        batch.domain = _domainSeparatorV4();
+        address key = statement.signer(batch.domain);
+        AccountWord account_ = _accounts[key];
+        batch.coordinator = account_.coordinator();
+        _requireReserved(batch, key, statement.nonce(), reservation);
+        if (block.timestamp < reservation.forcedFrom) revert TooEarly(reservation.forcedFrom);
         Skip why;
-        (why, paid) = _check(statement, key, coordinator);
+        (why, paid) = _settleOne(batch, statement, key, account_);
         if (why != Skip.None) revert StatementRejected(why);
-        if (paid > cap) revert CapExceeded(paid, cap);
-        _creditPayee(TREASURY, _pay(statement, key, paid));
+        if (paid > reservation.cap) revert CapExceeded(paid, reservation.cap);
+        uint256 given = statement.givenTo(reservation.provider);
+        if (given < reservation.accepted) revert LessThanAccepted(given, reservation.accepted);
+        _finish(batch, data);
     }
 
-    function _requireReserved(uint32 coordinator, address key, uint256 nonce, uint96 cap, bytes calldata reservation)
+    /// @notice Reverts unless the reservation is signed for this key and nonce by the operator of the account's
+    /// coordinator, or by its former one within ROTATION_GRACE. Gives the coordinator.
+    function requireReserved(address key, uint32 nonce, Reservation calldata reservation)
+        external
+        view
+        returns (uint32 coordinator)
+    {
+        coordinator = uint32(_accounts[key].coordinator());
+        Batch memory batch;
+        (batch.coordinator, batch.domain) = (coordinator, _domainSeparatorV4());
+        _requireReserved(batch, key, nonce, reservation);
+    }
+
+    function _requireReserved(Batch memory batch, address key, uint256 nonce, Reservation calldata reservation)
         private
         view
     {
-        bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(RESERVATION_TYPEHASH, key, coordinator, nonce, cap)));
-        address operator = operatorOf[coordinator];
-        if (ECDSA.recover(digest, reservation) != operator) revert NotSignedBy(operator);
+        uint256 coordinator = batch.coordinator;
+        bytes32 structHash = keccak256(
+            abi.encode(
+                RESERVATION_TYPEHASH,
+                key,
+                coordinator,
+                reservation.provider,
+                nonce,
+                reservation.cap,
+                reservation.accepted,
+                reservation.forcedFrom
+            )
+        );
+        bytes32 digest = MessageHashUtils.toTypedDataHash(batch.domain, structHash);
+        address signer = ECDSA.recover(digest, reservation.r, reservation.vs);
+        if (signer == operatorOf[coordinator]) return;
+        if (block.timestamp > formerUntil[coordinator][signer]) revert NotSignedBy(operatorOf[coordinator]);
+    }
+
+    /// Pays a statement into the batch, or says why it can't be paid and changes nothing.
+    function _settleOne(Batch memory batch, Statement statement, address key, AccountWord account_)
+        private
+        returns (Skip why, uint256 total)
+    {
+        (why, total) = _check(batch, statement, key, account_);
+        if (why != Skip.None) return (why, 0);
+        _spend(key, account_, statement.nonce(), total);
+        _share(batch, statement);
+        // Totals are covered by balances, which the token's supply bounds.
+        unchecked {
+            batch.paid += total;
+        }
+        emit StatementSettled(key, statement.nonce(), total);
     }
 
     /// Whether a statement can be paid, and its total. An account that is not open has coordinator 0, which no operator
     /// has, so a key recovered from a bad signature never gets further.
-    function _check(Statement statement, address key, uint256 coordinator)
-        private
+    function _check(Batch memory batch, Statement statement, address key, AccountWord account_)
+        internal
         view
         returns (Skip why, uint256 total)
     {
-        AccountWord account_ = _accounts[key];
-        if (account_.coordinator() != coordinator) return (Skip.NoAccount, 0);
+        if (account_.coordinator() != batch.coordinator) return (Skip.NoAccount, 0);
         if (block.timestamp > statement.deadline()) return (Skip.Expired, 0);
         if (_isUsed(account_, key, statement.nonce())) return (Skip.NonceUsed, 0);
-        uint256 known = type(uint256).max;
         uint256 to = statement.end();
         // At most 2^16 amounts of 96 bits, at positions inside the call's data: nothing overflows.
         unchecked {
             for (uint256 cursor = statement.linesAt(); cursor < to; cursor += LINE_BYTES) {
                 Line line = readLine(cursor);
-                uint256 recipe_ = line.recipe();
-                if (recipe_ != known) {
-                    if (!_recipes[recipe_].registered()) return (Skip.UnknownRecipe, 0);
-                    known = recipe_;
-                }
+                if (!_recipe(batch, line.recipe()).registered()) return (Skip.UnknownRecipe, 0);
                 total += line.amount();
             }
         }
@@ -312,38 +357,31 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
         if (total > account_.balance()) return (Skip.Unfunded, 0);
     }
 
-    /// Moves a checked statement's total from the account to everyone but the treasury, whose fees it gives back.
-    function _pay(Statement statement, address key, uint256 total) private returns (uint256 fees) {
-        _spend(key, statement.nonce(), total);
-        (Run memory providers, Run memory verifiers, Run memory authors) =
-            (Run(TREASURY, 0), Run(TREASURY, 0), Run(TREASURY, 0));
-        uint256 recipeId = 0;
-        RecipeWord recipe_;
+    /// Divides a checked statement's total among those whom its lines name.
+    function _share(Batch memory batch, Statement statement) internal {
         uint256 to = statement.end();
         // The shares of a line sum to at most its amount, and the amounts to a balance of 96 bits.
         unchecked {
             for (uint256 cursor = statement.linesAt(); cursor < to; cursor += LINE_BYTES) {
                 Line line = readLine(cursor);
-                if (line.recipe() != recipeId) {
-                    recipeId = line.recipe();
-                    recipe_ = _recipes[recipeId];
-                }
+                RecipeWord recipe_ = _recipe(batch, line.recipe());
                 (uint256 fee, uint256 verifierShare, uint256 royalty) = recipe_.shares(line.amount());
-                fees += fee;
-                _add(authors, recipe_.author(), royalty);
-                _add(verifiers, line.verifier(), verifierShare);
-                _add(providers, line.provider(), line.amount() - fee - verifierShare - royalty);
+                batch.fees += fee;
+                _add(batch.authors, recipe_.author(), royalty);
+                _add(batch.verifiers, line.verifier(), verifierShare);
+                _add(batch.providers, line.provider(), line.amount() - fee - verifierShare - royalty);
             }
         }
-        _creditPayee(authors.payee, authors.amount);
-        _creditPayee(verifiers.payee, verifiers.amount);
-        _creditPayee(providers.payee, providers.amount);
-        emit StatementSettled(key, statement.nonce(), total);
+    }
+
+    function _recipe(Batch memory batch, uint256 id) private view returns (RecipeWord) {
+        if (batch.recipeId != id) (batch.recipeId, batch.recipe) = (id, _recipes[id]);
+        return batch.recipe;
     }
 
     /// Debits a checked total and marks its nonce as used.
-    function _spend(address key, uint256 nonce, uint256 total) private {
-        AccountWord account_ = _accounts[key].debited(total);
+    function _spend(address key, AccountWord account_, uint256 nonce, uint256 total) internal {
+        account_ = account_.debited(total);
         uint256 word = nonce >> 6;
         uint256 hot = account_.hotWord();
         if (word > hot) {
@@ -355,7 +393,7 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
         _accounts[key] = account_;
     }
 
-    function _isUsed(AccountWord account_, address key, uint256 nonce) private view returns (bool) {
+    function _isUsed(AccountWord account_, address key, uint256 nonce) internal view returns (bool) {
         uint256 word = nonce >> 6;
         uint256 hot = account_.hotWord();
         if (word > hot) return false;
@@ -363,7 +401,7 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
         return (bits >> (nonce & 63)) & 1 == 1;
     }
 
-    function _add(Run memory run, uint256 payee_, uint256 amount) private {
+    function _add(Run memory run, uint256 payee_, uint256 amount) internal {
         if (run.payee != payee_) {
             _creditPayee(run.payee, run.amount);
             (run.payee, run.amount) = (payee_, amount);
@@ -375,10 +413,18 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
         }
     }
 
+    /// Writes what a batch has still to credit, and puts it into the history.
+    function _finish(Batch memory batch, bytes calldata data) internal {
+        _creditPayee(batch.authors.payee, batch.authors.amount);
+        _creditPayee(batch.verifiers.payee, batch.verifiers.amount);
+        _creditPayee(batch.providers.payee, batch.providers.amount);
+        _till = _till.withBatch(batch.fees, historyEntry(batch.coordinator, keccak256(data), batch.skips));
+    }
+
     // ------------------------------------------------------------------------------------------------ credits
 
     /// Payee ids come from signed lines: what goes to one that does not exist goes to the treasury, never nowhere.
-    function _creditPayee(uint256 id, uint256 amount) private {
+    function _creditPayee(uint256 id, uint256 amount) internal {
         if (amount == 0) return;
         PayeeWord word = _payees[id];
         if (!word.exists()) (id, word) = (TREASURY, _payees[TREASURY]);
@@ -415,20 +461,25 @@ contract Ledger is LedgerTypes, AccessManaged, EIP712, ReentrancyGuardTransient 
     // ------------------------------------------------------------------------------------------------- views
 
     function account(address key) external view returns (Account memory) {
-        Owner storage owner = _owners[key];
+        Owner memory by = _owners[key];
         AccountWord word = _accounts[key];
-        return Account({
-            balance: uint96(word.balance()),
-            pending: owner.pending,
-            unlockAt: owner.unlockAt,
-            coordinator: uint32(word.coordinator()),
-            requests: owner.requests,
-            owner: owner.owner
-        });
+        (uint96 balance, uint32 coordinator) = (uint96(word.balance()), uint32(word.coordinator()));
+        return Account(balance, by.pending, by.unlockAt, coordinator, by.requests, by.owner);
+    }
+
+    /// @notice Digest of all batches settled so far (libraries/TillWord.sol).
+    function history() external view returns (uint160) {
+        return _till.history();
+    }
+
+    /// @notice The EIP-712 domain of statements and reservations.
+    function domainSeparator() external view returns (bytes32) {
+        return _domainSeparatorV4();
     }
 
     function payee(uint32 id) external view returns (address payout, uint256 credit) {
-        return (_payees[id].payout(), _payees[id].credit());
+        (payout, credit) = (_payees[id].payout(), _payees[id].credit());
+        if (id == TREASURY) credit += _till.fees();
     }
 
     function recipe(uint32 id)

@@ -31,16 +31,15 @@ interface LedgerTypes {
         address owner;
     }
 
-    /// An EIP-3009 authorization; its nonce is keccak256(abi.encode(key, salt)), so it pays into one account only.
-    struct Authorization {
-        address from;
-        uint256 value;
-        uint256 validAfter;
-        uint256 validBefore;
-        bytes32 salt;
-        uint8 v;
-        bytes32 r;
-        bytes32 s;
+    /// A coordinator's promise to a provider about one nonce of one account; both are named by the statement that it goes
+    /// with, and the account names the coordinator.
+    struct Reservation {
+        uint32 provider; // payee that holds the lease
+        uint96 cap; // a balance backs statements under the nonce up to this total
+        uint96 accepted; // work for which a statement paying the provider this much has been released to it
+        uint40 forcedFrom; // when others than the coordinator may settle, always after the job
+        bytes32 r; // the operator's signature, as in EIP-2098
+        bytes32 vs;
     }
 
     /// Money for an account, or where that is zero, for a payee.
@@ -63,7 +62,6 @@ interface LedgerTypes {
     event OperatorChanged(uint32 indexed id, address indexed operator);
     event StatementSettled(address indexed key, uint256 indexed nonce, uint256 total);
     event StatementSkipped(address indexed key, uint256 indexed nonce, Skip why);
-    event BatchSettled(uint32 indexed coordinator, uint256 paid, uint256 skipped);
     event PausedSet(bool paused);
 
     error ZeroAddress();
@@ -81,7 +79,15 @@ interface LedgerTypes {
     error TransferFellShort(uint256 expected, uint256 received);
     error NothingPending(address key);
     error StillLocked(address key, uint256 unlockAt);
+    error TooEarly(uint256 from);
     error StatementRejected(Skip why);
     error CapExceeded(uint256 total, uint256 cap);
+    error LessThanAccepted(uint256 given, uint256 accepted);
     error MoreThanOneStatement(uint256 surplusBytes);
+}
+
+function totalOf(LedgerTypes.Award[] calldata awards) pure returns (uint256 total) {
+    for (uint256 i = 0; i < awards.length; ++i) {
+        total += awards[i].amount;
+    }
 }

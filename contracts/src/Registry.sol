@@ -8,12 +8,14 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 import {Ledger} from "./Ledger.sol";
-import {LedgerTypes} from "./LedgerTypes.sol";
+import {LedgerTypes, totalOf} from "./LedgerTypes.sol";
 
-/// @title Providers' stake and keys, and the roots that coordinators anchor before they know what will be checked.
-/// @notice A provider is a payee of the Ledger and acts here from that payee's payout address. Stake leaves by its
+/// @title Stake and keys of providers, verifiers and coordinators, and the roots that are anchored before anybody knows
+/// what will be checked.
+/// @notice Whoever stakes is a payee of the Ledger and acts here from that payee's payout address. Stake leaves by its
 /// owner's unbonding, after a delay in which it can still be slashed, or by a slash, whose awards go into the Ledger:
-/// so no receiver can block one. Same assumptions about the token as the Ledger's.
+/// so no receiver can block one. While a dispute is open, none leaves to its owner. Same assumptions about the token as
+/// the Ledger's.
 ///
 /// EIP-712: nodes sign their records, receipts and greetings in this contract's domain.
 contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
@@ -23,11 +25,18 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
         uint96 bonded;
         uint96 unbonding;
         uint40 unlockAt; // of what is unbonding
+        // slot 1
+        uint96 locked; // what open disputes are about; may be more than is left after a slash
     }
 
     struct Node {
         address key; // signs for the provider's machines
         bytes32 metadata; // SHA-256 of the provider's public description
+    }
+
+    struct Seat {
+        uint32 provider; // 0: nobody's
+        uint40 since; // block
     }
 
     uint256 public constant UNBONDING_DELAY = 14 days;
@@ -43,10 +52,18 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
     mapping(uint32 provider => Stake) public stakes;
     mapping(uint32 provider => Node) public nodes;
 
+    /// Who may be drawn to judge disputes: one seat for each, so that stake, in units of the minimum bond, is what counts.
+    /// A seat keeps its position; one that was left is taken by the next who enlists.
+    Seat[] public seats;
+    uint256[] private _freeSeats;
+    mapping(uint32 provider => uint256) private _seatOf; // position in seats + 1
+
     event Bonded(uint32 indexed provider, address indexed from, uint256 amount);
     event UnbondingRequested(uint32 indexed provider, uint256 amount, uint256 unlockAt);
     event Withdrawn(uint32 indexed provider, address indexed payout, uint256 amount);
     event NodeSet(uint32 indexed provider, address indexed key, bytes32 metadata);
+    event Locked(uint32 indexed provider, uint256 amount);
+    event RefereeSet(uint32 indexed provider, bool enlisted);
     event Slashed(uint32 indexed provider, uint256 amount, bytes32 indexed evidence);
     event Anchored(uint32 indexed coordinator, bytes32 indexed root);
     event MinimumBondSet(uint96 amount);
@@ -60,6 +77,8 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
     error NothingUnbonding(uint32 provider);
     error StillLocked(uint32 provider, uint256 unlockAt);
     error StakeTooLow(uint32 provider, uint256 stake, uint256 wanted);
+    error DisputesOpen(uint32 provider, uint256 locked);
+    error NotActive(uint32 provider);
     error TokenTooLarge(uint256 held);
 
     constructor(Ledger ledger_, uint96 minimumBond_, address authority)
@@ -96,6 +115,7 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
         stake.unbonding += amount;
         stake.unlockAt = uint40(block.timestamp + UNBONDING_DELAY);
         emit UnbondingRequested(provider, amount, stake.unlockAt);
+        if (!isActive(provider)) _unseat(provider);
     }
 
     /// @notice Pay what has finished unbonding to the provider's payout address.
@@ -104,6 +124,7 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
         amount = stake.unbonding;
         if (amount == 0) revert NothingUnbonding(provider);
         if (block.timestamp < stake.unlockAt) revert StillLocked(provider, stake.unlockAt);
+        if (stake.locked != 0) revert DisputesOpen(provider, stake.locked);
         (stake.unbonding, stake.unlockAt) = (0, 0);
         address payout = _payout(provider);
         emit Withdrawn(provider, payout, amount);
@@ -117,10 +138,7 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
         restricted
         nonReentrant
     {
-        uint256 total = 0;
-        for (uint256 i = 0; i < awards.length; ++i) {
-            total += awards[i].amount;
-        }
+        uint256 total = totalOf(awards);
         Stake storage stake = stakes[provider];
         (uint256 bonded, uint256 unbonding) = (stake.bonded, stake.unbonding);
         if (total > bonded + unbonding) revert StakeTooLow(provider, bonded + unbonding, total);
@@ -128,8 +146,29 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
         stake.bonded = uint96(bonded - fromBond);
         stake.unbonding = uint96(unbonding - (total - fromBond));
         emit Slashed(provider, total, evidence);
+        if (!isActive(provider)) _unseat(provider);
         token.forceApprove(address(ledger), total);
         ledger.award(awards);
+    }
+
+    /// @notice Keep all of a provider's stake from leaving while a part of it is in dispute. No part is in two disputes.
+    function lock(uint32 provider, uint96 amount) external restricted {
+        Stake storage stake = stakes[provider];
+        uint256 free = stakeOf(provider);
+        free = free > stake.locked ? free - stake.locked : 0;
+        if (amount > free) revert StakeTooLow(provider, free, amount);
+        stake.locked += amount;
+        emit Locked(provider, stake.locked);
+    }
+
+    function unlock(uint32 provider, uint96 amount) external restricted {
+        stakes[provider].locked -= amount;
+        emit Locked(provider, stakes[provider].locked);
+    }
+
+    /// @notice What can be slashed from a provider.
+    function stakeOf(uint32 provider) public view returns (uint256) {
+        return uint256(stakes[provider].bonded) + stakes[provider].unbonding;
     }
 
     // -------------------------------------------------------------------------------------------------- nodes
@@ -139,11 +178,39 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
         _requireProvider(provider);
         nodes[provider] = Node(key, metadata);
         emit NodeSet(provider, key, metadata);
+        if (!isActive(provider)) _unseat(provider);
     }
 
     /// @notice Whether a provider has a node key and at least the minimum bond.
-    function isActive(uint32 provider) external view returns (bool) {
+    function isActive(uint32 provider) public view returns (bool) {
         return nodes[provider].key != address(0) && stakes[provider].bonded >= minimumBond;
+    }
+
+    /// @notice Offer to judge disputes, as an active provider.
+    function enlist(uint32 provider) external {
+        _requireProvider(provider);
+        if (!isActive(provider)) revert NotActive(provider);
+        if (_seatOf[provider] != 0) return;
+        uint256 position = seats.length;
+        if (_freeSeats.length == 0) {
+            seats.push();
+        } else {
+            position = _freeSeats[_freeSeats.length - 1];
+            _freeSeats.pop();
+        }
+        seats[position] = Seat(provider, uint40(block.number));
+        _seatOf[provider] = position + 1;
+        emit RefereeSet(provider, true);
+    }
+
+    /// @notice Leave the referees. One whose bond falls below the minimum, or who has no node key, leaves by that.
+    function resign(uint32 provider) external {
+        _requireProvider(provider);
+        _unseat(provider);
+    }
+
+    function seatCount() external view returns (uint256) {
+        return seats.length;
     }
 
     // ------------------------------------------------------------------------------------------------ anchors
@@ -166,6 +233,16 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
     function setPaused(bool paused_) external restricted {
         paused = paused_;
         emit PausedSet(paused_);
+    }
+
+    /// Frees a referee's seat, if it has one.
+    function _unseat(uint32 provider) private {
+        uint256 seat = _seatOf[provider];
+        if (seat == 0) return;
+        delete seats[seat - 1];
+        delete _seatOf[provider];
+        _freeSeats.push(seat - 1);
+        emit RefereeSet(provider, false);
     }
 
     function _requireProvider(uint32 provider) private view {

@@ -9,11 +9,10 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {Ledger} from "../src/Ledger.sol";
 import {LedgerTypes} from "../src/LedgerTypes.sol";
 import {Market} from "./kit/Market.sol";
-import {FalseToken, FeeToken, ReenteringToken} from "./kit/OddTokens.sol";
+import {FalseToken, FeeToken, MoodyToken, ReenteringToken} from "./kit/OddTokens.sol";
+import {ReenteringWallet, Wallet} from "./kit/Wallets.sol";
 
 contract FundsTest is Market {
-    uint256 private constant PAYER_SECRET = 0xBA7E8;
-
     // ---------------------------------------------------------------------------------------------- opening
 
     function test_openingBindsOwnerAndCoordinator() public {
@@ -61,43 +60,6 @@ contract FundsTest is Market {
 
         vm.expectRevert(abi.encodeWithSelector(LedgerTypes.NotOpen.selector, renter));
         ledger.deposit(renter, 1);
-    }
-
-    function test_aHolderPaysInWithoutGas() public {
-        _open(RENTER_SECRET);
-        LedgerTypes.Authorization memory by = _authorization(renter, 25e6);
-
-        vm.prank(address(0x8E1A1));
-        ledger.depositWithAuthorization(renter, by);
-
-        vm.assertEq(_balance(renter), 25e6);
-        vm.assertEq(token.balanceOf(vm.addr(PAYER_SECRET)), 0);
-    }
-
-    function test_anAuthorizationPaysIntoItsAccountOnlyAndOnce() public {
-        _open(RENTER_SECRET);
-        address other = _open(0x07E8);
-        LedgerTypes.Authorization memory by = _authorization(renter, 25e6);
-
-        vm.expectRevert(bytes4(keccak256("ERC3009InvalidSignature()")));
-        ledger.depositWithAuthorization(other, by);
-        ledger.depositWithAuthorization(renter, by);
-        vm.expectRevert(
-            abi.encodeWithSignature(
-                "ERC3009UsedAuthorization(address,bytes32)", by.from, keccak256(abi.encode(renter, by.salt))
-            )
-        );
-        ledger.depositWithAuthorization(renter, by);
-    }
-
-    function test_nobodyMayTakeAnAuthorizationStraightToTheToken() public {
-        LedgerTypes.Authorization memory by = _authorization(renter, 25e6);
-        bytes32 nonce = keccak256(abi.encode(renter, by.salt));
-
-        vm.expectRevert(abi.encodeWithSignature("ERC20InvalidReceiver(address)", address(ledger)));
-        token.receiveWithAuthorization(
-            by.from, address(ledger), by.value, by.validAfter, by.validBefore, nonce, by.v, by.r, by.s
-        );
     }
 
     function test_aTokenThatKeepsAFeeCreditsWhatArrives() public {
@@ -275,7 +237,125 @@ contract FundsTest is Market {
         ledger.withdraw(renter);
     }
 
+    function test_anOwnerThatIsAContractAsksByItsOwnRules() public {
+        Wallet wallet = new Wallet(keccak256("yes"));
+        ledger.open(renter, address(wallet), coordinator, _opening(RENTER_SECRET, address(wallet)));
+        _deposit(renter, 100e6);
+
+        ledger.requestWithdrawal(renter, 5e6, "yes");
+
+        vm.assertEq(ledger.account(renter).pending, 5e6);
+        vm.expectRevert(abi.encodeWithSelector(LedgerTypes.NotSignedBy.selector, wallet));
+        ledger.requestWithdrawal(renter, 6e6, "no");
+    }
+
+    /// Asking a wallet is a call that can change nothing; so it can't re-enter.
+    function test_aWalletThatReentersWhenAskedChangesNothing() public {
+        ReenteringWallet wallet = new ReenteringWallet(ledger, renter);
+        ledger.open(renter, address(wallet), coordinator, _opening(RENTER_SECRET, address(wallet)));
+        _deposit(renter, 100e6);
+
+        ledger.requestWithdrawal(renter, 5e6, "yes");
+
+        vm.assertEq(ledger.account(renter).pending, 5e6);
+        vm.assertEq(ledger.account(renter).requests, 1);
+        vm.assertEq(_balance(renter), 100e6);
+    }
+
+    function test_aStolenHotKeyWithdrawsNothing() public {
+        address owner = vm.addr(0x0177E8);
+        ledger.open(renter, owner, coordinator, _opening(RENTER_SECRET, owner));
+        _deposit(renter, 100e6);
+        bytes memory thiefs = _withdrawal(RENTER_SECRET, 100e6, 0);
+        bytes memory reopening = _opening(RENTER_SECRET, address(0xBAD));
+
+        vm.expectRevert(abi.encodeWithSelector(LedgerTypes.NotSignedBy.selector, owner));
+        ledger.requestWithdrawal(renter, 100e6, thiefs);
+        vm.expectRevert(abi.encodeWithSelector(LedgerTypes.AlreadyOpen.selector, renter, owner));
+        ledger.open(renter, address(0xBAD), coordinator, reopening);
+        vm.prank(owner);
+        ledger.requestWithdrawal(renter, 100e6);
+        vm.warp(NOW + 24 hours);
+        vm.assertEq(ledger.withdraw(renter), 100e6);
+    }
+
+    function test_aStatementThatComesAfterTheWithdrawalIsUnfunded() public {
+        _fund(RENTER_SECRET, 100e6);
+        vm.prank(OWNER);
+        ledger.requestWithdrawal(renter, 100e6);
+        vm.warp(NOW + 24 hours);
+        ledger.withdraw(renter);
+
+        _assertSkipped(_statement(7, 1e6), LedgerTypes.Skip.Unfunded);
+    }
+
+    // --------------------------------------------------------------------------------------------- the till
+
+    function test_feesWaitInTheTillForWhoeverCollectsThem() public {
+        _fund(RENTER_SECRET, 100e6);
+        _settle(_statement(7, 10e6));
+        _settle(_statement(8, 20e6));
+        vm.assertEq(_credit(0), 0.3e6); // shown before anybody has moved them
+
+        vm.prank(address(0xA11));
+        vm.assertEq(ledger.collect(0), 0.3e6);
+
+        vm.assertEq(token.balanceOf(TREASURY_PAYOUT), 0.3e6);
+        vm.assertEq(_credit(0), 0);
+        vm.assertEq(ledger.collect(0), 0);
+        _settle(_statement(9, 10e6));
+        vm.assertEq(ledger.collect(0), 0.1e6);
+    }
+
+    function test_theTreasuryCollectsItsCreditAndItsFeesAtOnce() public {
+        _fund(RENTER_SECRET, 100e6);
+        _settle(_statement(RENTER_SECRET, 7, FAR, _line(0, verifier, recipe, 10e6)));
+
+        vm.assertEq(ledger.collect(0), 9.4e6 + 0.1e6);
+
+        vm.assertEq(token.balanceOf(TREASURY_PAYOUT), 9.5e6);
+    }
+
+    function test_feesGoToTheTreasurysNewAddress() public {
+        _fund(RENTER_SECRET, 100e6);
+        _settle(_statement(7, 10e6));
+        vm.expectRevert(abi.encodeWithSelector(LedgerTypes.NotPayout.selector, 0, ADMIN));
+        vm.prank(ADMIN);
+        ledger.setPayout(0, ADMIN);
+
+        vm.prank(TREASURY_PAYOUT);
+        ledger.setPayout(0, address(0x11E7));
+
+        vm.assertEq(_credit(0), 0.1e6);
+        ledger.collect(0);
+        vm.assertEq(token.balanceOf(address(0x11E7)), 0.1e6);
+    }
+
     // --------------------------------------------------------------------------- payees, recipes, operators
+
+    function test_aBlockedReceiverStopsNobodyElse() public {
+        MoodyToken odd = new MoodyToken();
+        _deploy(odd);
+        vm.prank(operator);
+        ledger.addCoordinator();
+        for (uint160 i = 1; i <= 3; ++i) {
+            ledger.addPayee(address(0xB0B0 + i));
+        }
+        ledger.addRecipe(author, 300, 200);
+        _open(RENTER_SECRET);
+        odd.mint(address(this), 100e6);
+        odd.approve(address(ledger), 100e6);
+        ledger.deposit(renter, 100e6);
+        odd.refuse(PROVIDER_PAYOUT);
+
+        _settle(_statement(7, 10e6));
+        vm.expectRevert();
+        ledger.collect(provider);
+        vm.assertEq(ledger.collect(verifier), 0.2e6);
+        vm.prank(PROVIDER_PAYOUT);
+        ledger.setPayout(provider, address(0x11E7));
+        vm.assertEq(ledger.collect(provider), 9.4e6);
+    }
 
     function test_anybodyCollectsForAPayee() public {
         _fund(RENTER_SECRET, 100e6);
@@ -365,7 +445,6 @@ contract FundsTest is Market {
     function test_theGuardStopsEntriesAndNeverExits() public {
         _fund(RENTER_SECRET, 100e6);
         bytes memory opening = _opening(0x07E8, OWNER);
-        LedgerTypes.Authorization memory by = _authorization(renter, 1);
         vm.prank(ADMIN);
         ledger.setPaused(true);
 
@@ -373,8 +452,6 @@ contract FundsTest is Market {
         ledger.open(vm.addr(0x07E8), OWNER, coordinator, opening);
         vm.expectRevert(LedgerTypes.Paused.selector);
         ledger.deposit(renter, 1);
-        vm.expectRevert(LedgerTypes.Paused.selector);
-        ledger.depositWithAuthorization(renter, by);
 
         _settle(_statement(7, 10e6));
         ledger.collect(provider);
@@ -391,27 +468,5 @@ contract FundsTest is Market {
 
     function _withdrawal(uint256 secret, uint96 amount, uint32 request) private view returns (bytes memory) {
         return _sign(secret, keccak256(abi.encode(ledger.WITHDRAWAL_TYPEHASH(), renter, amount, request)));
-    }
-
-    function _authorization(address key, uint256 value) private returns (LedgerTypes.Authorization memory by) {
-        by.from = vm.addr(PAYER_SECRET);
-        by.value = value;
-        by.validBefore = NOW + 1 hours;
-        by.salt = keccak256("salt");
-        token.mint(by.from, value);
-        bytes32 structHash = keccak256(
-            abi.encode(
-                keccak256(
-                    "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
-                ),
-                by.from,
-                address(ledger),
-                value,
-                by.validAfter,
-                by.validBefore,
-                keccak256(abi.encode(key, by.salt))
-            )
-        );
-        (by.v, by.r, by.s) = vm.sign(PAYER_SECRET, _digest(address(token), "Test USD", structHash));
     }
 }

@@ -59,7 +59,7 @@ contract RegistryTest is Market {
 
         registry.bond(id, 100);
 
-        (uint96 bonded,,) = registry.stakes(id);
+        (uint96 bonded,,,) = registry.stakes(id);
         vm.assertEq(bonded, 90);
     }
 
@@ -204,11 +204,11 @@ contract RegistryTest is Market {
         registry.requestUnbonding(provider, unbonding);
         vm.prank(SLASHER);
         registry.slash(provider, _awards(slashed, 0, 0), 0);
-        (, uint96 left,) = registry.stakes(provider);
+        (, uint96 left,,) = registry.stakes(provider);
         vm.warp(NOW + 14 days);
         if (withdrawn && left != 0) registry.withdraw(provider);
 
-        (uint96 bonded, uint96 stillUnbonding,) = registry.stakes(provider);
+        (uint96 bonded, uint96 stillUnbonding,,) = registry.stakes(provider);
         vm.assertEq(token.balanceOf(address(registry)), uint256(bonded) + stillUnbonding);
         vm.assertEq(token.balanceOf(address(ledger)), slashed);
     }
@@ -236,7 +236,7 @@ contract RegistryTest is Market {
     }
 
     function _assertStake(uint256 bonded, uint256 unbonding) private view {
-        (uint96 bonded_, uint96 unbonding_,) = registry.stakes(provider);
+        (uint96 bonded_, uint96 unbonding_,,) = registry.stakes(provider);
         vm.assertEq(bonded_, bonded);
         vm.assertEq(unbonding_, unbonding);
     }

@@ -25,11 +25,9 @@ contract SettleTest is Market {
         vm.assertTrue(ledger.nonceUsed(renter, 7), "nonce used");
     }
 
-    function test_settlingReportsTheStatementAndTheBatch() public {
+    function test_settlingReportsTheStatement() public {
         vm.expectEmit();
         emit LedgerTypes.StatementSettled(renter, 7, 5e6);
-        vm.expectEmit();
-        emit LedgerTypes.BatchSettled(coordinator, 5e6, 0);
 
         _settle(_statement(7, 5e6));
     }
@@ -175,6 +173,150 @@ contract SettleTest is Market {
 
         vm.assertEq(paid, 1e6);
     }
+
+    function test_onePaysOfTwoStatementsUnderOneNonce() public {
+        (uint256 paid, uint256 skipped) = _settle(bytes.concat(_statement(7, 2e6), _statement(7, 3e6)));
+
+        vm.assertEq(paid, 2e6);
+        vm.assertEq(skipped, 1);
+        vm.assertEq(_balance(renter), 98e6);
+    }
+
+    function test_oneKeysStatementsInABatchAddUp() public {
+        (uint256 paid, uint256 skipped) =
+            _settle(bytes.concat(_statement(1, 60e6), _statement(2, 40e6), _statement(3, 1)));
+
+        vm.assertEq(paid, 100e6);
+        vm.assertEq(skipped, 1); // the third has nothing left to be paid from
+        vm.assertEq(_balance(renter), 0);
+        vm.assertEq(ledger.nonceUsed(renter, 3), false);
+    }
+
+    function test_anAccountAtAnotherCoordinatorIsSkipped() public {
+        address theirOperator = address(0x07E8);
+        vm.prank(theirOperator);
+        uint32 theirs = ledger.addCoordinator();
+        (uint32 ours, address key) = (coordinator, vm.addr(0x5EC09D));
+        coordinator = theirs;
+        _fund(0x5EC09D, 10e6);
+        coordinator = ours;
+        bytes memory statement = _statement(0x5EC09D, 7, FAR, _line(1e6));
+
+        _assertSkipped(statement, LedgerTypes.Skip.NoAccount);
+        vm.prank(theirOperator);
+        ledger.settle(theirs, statement);
+
+        vm.assertEq(_balance(key), 9e6);
+    }
+
+    function test_aSignatureThatRecoversNobodyIsSkipped() public {
+        bytes memory statement = _statement(7, 1e6);
+        assembly {
+            mstore(add(statement, 32), 0) // r
+        }
+
+        _assertSkipped(statement, LedgerTypes.Skip.NoAccount);
+        vm.expectRevert(abi.encodeWithSelector(LedgerTypes.NotOperator.selector, 0, address(this)));
+        ledger.settle(0, statement);
+    }
+
+    function test_amountsThatTogetherExceedTheBooksAreUnfunded() public {
+        bytes memory lines = bytes.concat(_line(type(uint96).max), _line(type(uint96).max), _line(2));
+
+        _assertSkipped(_statement(RENTER_SECRET, 7, FAR, lines), LedgerTypes.Skip.Unfunded);
+    }
+
+    function test_aFarNonceLeavesOlderOnesUsableOnce() public {
+        _settle(bytes.concat(_statement(5, 1e6), _statement(type(uint32).max, 1e6)));
+
+        _assertSkipped(_statement(5, 1e6), LedgerTypes.Skip.NonceUsed);
+        (uint256 paid,) = _settle(bytes.concat(_statement(6, 1e6), _statement(1000, 1e6)));
+
+        vm.assertEq(paid, 2e6);
+        _assertSkipped(_statement(6, 1e6), LedgerTypes.Skip.NonceUsed);
+        _assertSkipped(_statement(1000, 1e6), LedgerTypes.Skip.NonceUsed);
+        _assertSkipped(_statement(type(uint32).max, 1e6), LedgerTypes.Skip.NonceUsed);
+        vm.assertEq(ledger.nonceUsed(renter, type(uint32).max - 1), false);
+    }
+
+    function test_theWordsOfNoncesDoNotMix() public {
+        _settle(bytes.concat(_statement(63, 1), _statement(64, 1), _statement(128, 1)));
+
+        for (uint32 nonce = 0; nonce < 256; ++nonce) {
+            vm.assertEq(ledger.nonceUsed(renter, nonce), nonce == 63 || nonce == 64 || nonce == 128);
+        }
+    }
+
+    /// What a stranger can make the operator pay for is one hash and one recovery.
+    function test_aLongStatementOfAStrangerCostsLittle() public {
+        bytes memory lines = new bytes(1000 * 24);
+        bytes memory statement = _statement(0xBAD, 7, FAR, lines);
+        vm.prank(operator);
+        uint256 gas = gasleft();
+        ledger.settle(coordinator, statement);
+        gas -= gasleft();
+
+        vm.assertLe(gas, 300_000, "gas for 1000 lines");
+    }
+
+    /// Each share is rounded down by less than a unit, in the provider's favour: so splitting a line into many saves a
+    /// unit a line and share, which is less than what a line costs in gas.
+    function test_splittingALineSavesLessThanAUnitPerLineAndShare() public {
+        bytes memory lines = "";
+        for (uint256 i = 0; i < 50; ++i) {
+            lines = bytes.concat(lines, _line(199));
+        }
+
+        _settle(_statement(RENTER_SECRET, 7, FAR, lines));
+
+        vm.assertEq(_credit(0), 50); // of 99.5
+        vm.assertEq(_credit(verifier), 150); // of 199
+        vm.assertEq(_credit(author), 250); // of 298.5
+        vm.assertEq(_credit(provider), 50 * 199 - 450);
+    }
+
+    // ---------------------------------------------------------------------------------------------- history
+
+    function test_theHistoryIsAChainOverBatchesAndWhatWasSkipped() public {
+        bytes memory bad = _statement(0xBAD, 1, FAR, _line(1e6));
+        bytes memory batch = bytes.concat(_statement(1, 1e6), bad, _statement(2, 1e6), bad);
+        bytes32 skips = keccak256(abi.encode(keccak256(abi.encode(bytes32(0), 99)), 3 * 99));
+
+        _settle(batch);
+        uint160 first = _next(0, batch, skips);
+        vm.assertEq(ledger.history(), first);
+        _settle(_statement(3, 1e6));
+
+        vm.assertEq(ledger.history(), _next(first, _statement(3, 1e6), 0));
+    }
+
+    function test_anEmptyBatchJoinsTheHistory() public {
+        _settle("");
+
+        vm.assertEq(ledger.history(), _next(0, "", 0));
+    }
+
+    function test_aForcedStatementJoinsTheHistory() public {
+        ledger.settleReserved(_statement(7, 1e6), _reservation(renter, 7, 10e6));
+
+        vm.assertEq(ledger.history(), _next(0, _statement(7, 1e6), 0));
+    }
+
+    function test_collectingFeesLeavesTheHistory() public {
+        _settle(_statement(7, 1e6));
+
+        ledger.collect(0);
+
+        vm.assertEq(ledger.history(), _next(0, _statement(7, 1e6), 0));
+    }
+
+    /// By hand, as libraries/TillWord.sol words it.
+    function _next(uint160 before, bytes memory batch, bytes32 skips) private view returns (uint160) {
+        bytes32 entry = keccak256(abi.encode(coordinator, keccak256(batch), skips));
+        return uint160(uint256(keccak256(abi.encode(before, entry))));
+    }
+
+    // ------------------------------------------------------------------------------------------------- fuzz
 
     function testFuzz_anyChangedByteOfAStatementPaysNothing(uint256 position, uint8 change) public {
         bytes memory statement = _statement(7, 1e6);

@@ -60,6 +60,13 @@ def migrate(
     _finish(lambda: _migrate(load_config(config, data_dir=data_dir, database_url=database_url)))
 
 
+@app.command()
+def check_books(config: ConfigFile = None) -> None:
+    """Compare the database with the chain: balances, payments, nonces. Ends with 1 if anything differs."""
+    _log_to_stderr()
+    _finish(lambda: _check_books(load_config(config)))
+
+
 def main() -> None:
     app()
 
@@ -68,6 +75,17 @@ async def _serve(config: Config) -> None:
     from gristmill_coordinator.serve import run  # web3, FastAPI and gRPC take seconds to import; --help does not
 
     await run(config)
+
+
+async def _check_books(config: Config) -> None:
+    from gristmill_coordinator.serve import check_books
+
+    books = await check_books(config)
+    for one in books.differences:
+        typer.echo(f"{one.subject}: {one.text}; our rows say {one.expected}, the chain {one.found}")
+    if books.differences:
+        raise typer.Exit(1)
+    typer.echo(f"The books agree at block {books.block}: {books.accounts} accounts, {books.payments} payments.")
 
 
 async def _migrate(config: Config) -> None:

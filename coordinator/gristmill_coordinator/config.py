@@ -7,11 +7,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gristmill_protocol.errors import BadSettings, NotFound
+from gristmill_coordinator.domain.gas import GWEI
+from gristmill_protocol.errors import BadRequest, BadSettings, NotFound
 from gristmill_protocol.keystore import load_key
+from gristmill_protocol.money import parse_usd
 
 _SECRET_BYTES = 32
 
@@ -38,7 +40,13 @@ class Config(BaseSettings):
     operator_password_file: Path | None = None  # instead of operator_password
     confirmations: int = Field(default=1, ge=1)  # blocks until a payment counts as final
     anchor_every_s: float = Field(default=5.0, ge=0)  # windows that close meanwhile share one transaction
-    resend_tx_s: float = Field(default=180.0, gt=0)  # a transaction in no block by then is sent again
+    resend_tx_s: float = Field(default=180.0, gt=0)  # a transaction in no block by then is sent again, for more
+    max_fee_gwei: float = Field(default=0.0, ge=0)  # above this price of gas nothing is sent; 0: any price
+    batch_gas: int = Field(default=0, ge=0)  # most gas in one settlement; 0: a quarter of a block
+    native_usd: str = ""  # of one whole native coin; "": gas costs nothing, as on a local chain
+    settle_within_s: float = Field(default=86_400.0, ge=0)  # before its deadline a payment waits for no company
+    stale_head_s: float = Field(default=300.0, ge=0)  # a chain without a new block is reported; 0: never
+    check_books_s: float = Field(default=600.0, gt=0)  # between two comparisons of our rows with the chain
 
     # Nodes
     heartbeat_s: int = Field(default=3, ge=1)
@@ -63,14 +71,47 @@ class Config(BaseSettings):
 
     # Renters
     quote_valid_s: int = Field(default=600, ge=1)
-    statement_valid_s: int = Field(default=6 * 86_400, ge=3600)  # < the Registry's unbonding time
+    # Less than the Registry's unbonding time. Nodes want a day of its last third to settle without us.
+    statement_valid_s: int = Field(default=6 * 86_400, ge=4 * 86_400)
     signature_grace_s: int = Field(default=86_400, ge=0)  # then the best statement held is settled
+
+    # Renters' money: what is signed for the Ledger is handed in for them, and this coordinator pays the gas
+    sponsor_gas: bool = True
+    min_deposit_usd: str = "1"  # of a deposit that is handed in; who opens an account must hold as much
+    relay_gas_usd: str = "1"  # the most that the gas of one may cost; counts where native_usd is set
+    relays_per_day: int = Field(default=20, ge=1)  # for one account
 
     # The machine itself
     poll_s: float = Field(default=1.0, gt=0, le=1)
     batch: int = Field(default=200, ge=1)
     claim_s: float = Field(default=30.0, gt=0)  # a stage that died frees its rows after this
     max_artifact_bytes: int = Field(default=8 * 1024**3, gt=0)
+
+    @field_validator("native_usd", "min_deposit_usd", "relay_gas_usd")
+    @classmethod
+    def _is_an_amount(cls, text: str) -> str:
+        try:
+            parse_usd(text or "0")
+        except BadRequest as err:
+            raise ValueError(err.what) from err
+        return text
+
+    @property
+    def native_usd_micros(self) -> int:
+        return parse_usd(self.native_usd or "0")
+
+    @property
+    def min_deposit_usd_micros(self) -> int:
+        return parse_usd(self.min_deposit_usd or "0")
+
+    @property
+    def relay_gas_usd_micros(self) -> int:
+        return parse_usd(self.relay_gas_usd or "0")
+
+    @property
+    def max_fee_wei(self) -> int | None:
+        """The highest price of gas at which anything is sent; None: any."""
+        return int(self.max_fee_gwei * GWEI) or None
 
     @property
     def store_url(self) -> str:

@@ -15,6 +15,7 @@ from gristmill_coordinator.api import provider_grpc
 from gristmill_coordinator.api.renter_http import make_app
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.artifacts.store import ArtifactStore
+from gristmill_coordinator.chain import reconcile, sender, watcher
 from gristmill_coordinator.chain.evm import EvmChain
 from gristmill_coordinator.config import Config
 from gristmill_coordinator.links import Links
@@ -27,14 +28,16 @@ from gristmill_coordinator.stages import (
     dispatch,
     loop,
     matching,
+    payables,
     settlement,
     slashing,
     watch,
+    withdrawals,
 )
 from gristmill_coordinator.store.migrate import migrate
 from gristmill_coordinator.store.store import open_store
 from gristmill_coordinator.wake import Wake
-from gristmill_protocol.errors import PortInUse
+from gristmill_protocol.errors import ChainUnavailable, PortInUse
 from gristmill_protocol.ids import new_id
 
 logger = structlog.get_logger()
@@ -48,7 +51,12 @@ STAGES: dict[str, loop.Step] = {
     "audit": audit.step,
     "conclude": conclude.step,
     "settlement": settlement.step,
+    "payables": payables.step,
     "slashing": slashing.step,
+    "withdrawals": withdrawals.step,
+    "sender": sender.step,
+    "watcher": watcher.step,
+    "reconcile": reconcile.step,
 }
 
 _GRACE_S = 5
@@ -82,6 +90,27 @@ async def build(config: Config) -> Coordinator:
     )
     await nodes.refresh(co, since_s=0.0)
     return co
+
+
+async def check_books(config: Config) -> reconcile.Books:
+    """Read what is new on the chain, compare our rows with it once, and note what differs.
+
+    Raises:
+        ChainUnavailable: the node does not answer, or what it says does not fit together.
+        NotFound, WrongKey, BadSettings: as build().
+    """
+    co = await build(config)
+    try:
+        while await watcher.step(co):
+            pass
+        books = await reconcile.compare(co)
+        if books is None:
+            raise ChainUnavailable("There is no final block to compare with.", todo="See the log; try again later.")
+        async with co.store.write() as tx:
+            await reconcile.record(tx, books, now=co.clock())
+        return books
+    finally:
+        await co.store.close()
 
 
 async def run(config: Config) -> None:

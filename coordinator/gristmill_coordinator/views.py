@@ -1,4 +1,4 @@
-"""What a renter sees of jobs, accounts and the market. Reads only; a renter sees only its own jobs.
+"""What a renter sees of jobs and the market; of its money, see accounts. Reads only; a renter sees only its own jobs.
 
 A renter is named by the lower-case 0x address of its hot key.
 """
@@ -10,14 +10,15 @@ import sqlalchemy as sa
 
 from gristmill_coordinator import wake
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.chain.cursors import WATCHER, position
 from gristmill_coordinator.domain import pricing
-from gristmill_coordinator.domain.jobs import ACTIVE, JobReason
+from gristmill_coordinator.domain.jobs import ACTIVE, UNENDED, JobReason
 from gristmill_coordinator.domain.windows import UNJUDGED
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.store.store import Row, Tx
-from gristmill_protocol.api import AccountView, OfferView
+from gristmill_protocol.api import ChainHealth, HealthView, OfferView
 from gristmill_protocol.errors import NotFound
 from gristmill_protocol.jobs import (
     ArtifactRef,
@@ -37,8 +38,6 @@ from gristmill_protocol.jobs import (
 
 _MAX_EVENTS = 500
 _MAX_JOBS = 200
-
-_ENDED = tuple(reason for reason in JobReason if reason.state.ended)
 
 
 async def job(co: Coordinator, renter: str, job_id: str) -> JobView:
@@ -72,23 +71,10 @@ async def events(co: Coordinator, renter: str, job_id: str, after: int, wait_s: 
     return found
 
 
-async def account(co: Coordinator, renter: str) -> AccountView:
-    """The renter's money. Raises ChainUnavailable."""
-    state = await co.chain.account(renter)
-    async with co.store.read() as tx:
-        reserved = await reserved_usd_micros(tx, renter)
-    return AccountView(
-        key=renter,
-        balance_usd_micros=state.balance_usd_micros,
-        reserved_usd_micros=reserved,
-        available_usd_micros=max(0, state.balance_usd_micros - reserved),
-    )
-
-
 async def reserved_usd_micros(tx: Tx, renter: str) -> int:
     """The caps of the renter's jobs that have not ended."""
     one = tables.jobs.c
-    query = sa.select(sa.func.sum(one.cap_usd_micros)).where(one.renter == renter, one.reason.not_in(_ENDED))
+    query = sa.select(sa.func.sum(one.cap_usd_micros)).where(one.renter == renter, one.reason.in_(UNENDED))
     return int(await tx.value(query) or 0)
 
 
@@ -114,6 +100,21 @@ async def market(co: Coordinator) -> list[OfferView]:
         )
         for offer in offers
     ]
+
+
+async def health(co: Coordinator) -> HealthView:
+    """Whether a person is needed."""
+    watcher = await position(co, WATCHER)
+    async with co.store.read() as tx:
+        standing = sa.select(sa.func.count()).where(tables.alarms.c.cleared_s == 0)
+        alarms = int(await tx.value(standing) or 0)
+        made_s = await tx.value(sa.select(tables.blocks.c.at_s).where(tables.blocks.c.number == watcher.block))
+    behind_s = max(0, int(co.clock()) - (made_s or 0))
+    return HealthView(
+        status="alarm" if alarms else "chain_trouble" if watcher.trouble else "ok",
+        alarms=alarms,
+        chain=ChainHealth(block=watcher.block, behind_s=behind_s, trouble=watcher.trouble),
+    )
 
 
 async def _mine(tx: Tx, renter: str, job_id: str) -> Row:
@@ -144,14 +145,15 @@ async def _views(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> list[JobView]:
     slashes = await _by_job(tx, tables.slashes, ids, tables.slashes.c.window_id)
     statements = await _by_job(tx, tables.statements, [row.job_id for row in rows if row.statement_id], None)
     anchors = await job_rows.by_id(tx, tables.anchors, [w.anchor_id for ws in windows.values() for w in ws])
-    settlements = await job_rows.by_id(tx, tables.settlements, [row.settlement_id for row in rows])
+    sent = await job_rows.by_id(tx, tables.transactions, [anchor.transaction_id for anchor in anchors.values()])
+    anchor_txs = {anchor.anchor_id: _newest_hash(sent.get(anchor.transaction_id)) for anchor in anchors.values()}
     return [
         _view(
             row,
             attempts=attempts[row.job_id],
-            windows=[_window(w, audits[row.job_id], anchors.get(w.anchor_id)) for w in windows[row.job_id]],
+            windows=[_window(w, audits[row.job_id], anchor_txs.get(w.anchor_id)) for w in windows[row.job_id]],
             slashes=slashes[row.job_id],
-            bill=_bill(row, statements[row.job_id], settlements.get(row.settlement_id)),
+            bill=_bill(row, statements[row.job_id]),
         )
         for row in rows
     ]
@@ -223,13 +225,13 @@ def _attempt(row: Row) -> AttemptView:
     )
 
 
-def _window(row: Row, audits: list[Row], anchor: Row | None) -> WindowView:
+def _window(row: Row, audits: list[Row], anchor_tx: str | None) -> WindowView:
     return WindowView(
         window_id=row.window_id,
         attempt_id=row.attempt_id,
         state=row.state,
         root=row.root,
-        anchor_tx=None if anchor is None else anchor.tx_hash,
+        anchor_tx=anchor_tx,
         beacon=row.beacon,
         segments=row.segments,
         audits=tuple(
@@ -248,7 +250,15 @@ def _window(row: Row, audits: list[Row], anchor: Row | None) -> WindowView:
     )
 
 
-def _bill(row: Row, statements: list[Row], settlement: Row | None) -> Bill | None:
+def _newest_hash(sent: Row | None) -> str | None:
+    """The hash under which a transaction was last sent, or under which a block holds it; None before."""
+    if sent is None or not sent.sends:
+        return None
+    newest: str = sent.tx_hash or sent.sends[-1]["hash"]
+    return newest
+
+
+def _bill(row: Row, statements: list[Row]) -> Bill | None:
     """The bill of a job that is paid for; none while it is not, and none if nothing was due."""
     held = next((one.signed for one in statements if one.statement_id == row.statement_id), None)
     if held is None or not JobReason(row.reason).state.ended:
@@ -258,5 +268,5 @@ def _bill(row: Row, statements: list[Row], settlement: Row | None) -> Bill | Non
         SignedStatement.model_validate(held).statement,
         verifier_bps=quote.verifier_bps,
         royalty_bps=quote.royalty_bps,
-        settle_tx=None if settlement is None else settlement.tx_hash,
+        settle_tx=row.settle_tx,
     )

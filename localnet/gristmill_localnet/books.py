@@ -8,10 +8,12 @@ from eth_typing import HexStr
 from web3 import Web3
 
 from gristmill_contracts.anvil import give_gas
+from gristmill_contracts.commons import CommonsFund
 from gristmill_contracts.deploy import Deployment, NewRecipe, deploy
 from gristmill_contracts.ledger import TREASURY, Ledger
 from gristmill_contracts.node import Sender, connect
 from gristmill_contracts.onboarding import open_and_fund, register_provider
+from gristmill_contracts.recipes import RecipeRegistry
 from gristmill_contracts.registry import Registry
 from gristmill_contracts.test_usd import TestUSD
 from gristmill_protocol.money import USD_MICROS
@@ -67,11 +69,30 @@ class Books:
             stake = registry.stake(provider)
             credit = ledger.payee(provider).credit_usd_micros
             held[name] = credit + stake.bonded_usd_micros + stake.unbonding_usd_micros
-        authors = {ledger.recipe(recipe).author for recipe in self.deployment.recipes.values()}
-        held["author"] = sum(ledger.payee(author).credit_usd_micros for author in authors)
-        held["treasury"] = ledger.payee(TREASURY).credit_usd_micros
+        held["author"] = self._royalties(ledger)
+        held["treasury"] = self._fees(ledger)
         token = TestUSD(self.w3, self.deployment.token)
         return {name: amount + token.balance_usd_micros(self.addresses[name]) for name, amount in held.items()}
+
+    def _royalties(self, ledger: Ledger) -> int:
+        """Of all recipes, whether still with a recipe, in its pool, or divided to the author."""
+        token, registry = (
+            TestUSD(self.w3, self.deployment.token),
+            RecipeRegistry(self.w3, self.deployment.recipe_registry),
+        )
+        total = 0
+        for recipe in self.deployment.recipes.values():
+            version = registry.version(recipe)
+            pool = ledger.payee(version.payee)
+            total += pool.credit_usd_micros + token.balance_usd_micros(pool.payout)
+            total += sum(ledger.payee(share.payee).credit_usd_micros for share in version.authors)
+        return total
+
+    def _fees(self, ledger: Ledger) -> int:
+        """Of the protocol, the commons' part included."""
+        token, commons = TestUSD(self.w3, self.deployment.token), CommonsFund(self.w3, self.deployment.commons)
+        credits = sum(ledger.payee(payee).credit_usd_micros for payee in (TREASURY, commons.payee()))
+        return credits + sum(map(token.balance_usd_micros, (self.deployment.fee_splitter, commons.address)))
 
     def gas_used(self, tx_hash: str) -> int:
         """Gas of a transaction that is in a block."""

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gristmill import Client
 from gristmill_localnet.demo import run_demo
-from gristmill_localnet.net import HTTP_PORT, Sandbox, localnet
+from gristmill_localnet.net import HTTP_PORT, Sandbox, localnet, make_money
 from gristmill_localnet.sandbox_image import trainer_image
+from gristmill_protocol.money import parse_usd
 
 app = typer.Typer(help="The whole market on this machine, with test money.", no_args_is_help=True)
 
@@ -34,9 +36,21 @@ def up(
         console.print("The market is up. In another shell, be its renter:\n")
         for name, value in net.environment().items():
             console.print(f"  export {name}={value}", soft_wrap=True, highlight=False)
-        console.print("\n  gristmill account\n  gristmill train image-sorter YOUR_PHOTOS --budget 0.05")
+        console.print("\n  gristmill wallet balance\n  gristmill train image-sorter YOUR_PHOTOS --budget 0.05")
         console.print("\nCtrl-C stops it.")
         signal.pause()
+
+
+@app.command()
+def fund(
+    amount: Annotated[str, typer.Argument(help='Test USD, like "10".')],
+    to: Annotated[str, typer.Option(help="Address; by default your key's.")] = "",
+    folder: Annotated[Path, typer.Option(help="Of the running market.")] = Path(".localnet"),
+) -> None:
+    """Make test money at your key's address; `gristmill wallet deposit` then moves it into your account."""
+    to = to or Client().address
+    make_money(folder, to, parse_usd(amount))
+    Console().print(f"{to} has {amount} test USD more.", soft_wrap=True, highlight=False)
 
 
 @app.command()

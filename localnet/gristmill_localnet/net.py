@@ -12,11 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_utils.address import is_address
+
 from gristmill import Client
-from gristmill_contracts.anvil import anvil_command
+from gristmill_contracts.anvil import anvil_command, give_gas
+from gristmill_contracts.deploy import Deployment
+from gristmill_contracts.node import Sender, connect
+from gristmill_contracts.test_usd import TestUSD
 from gristmill_localnet.books import Books
 from gristmill_localnet.processes import Process, Processes
-from gristmill_protocol.errors import Conflict, NoSpace
+from gristmill_protocol.errors import BadRequest, Conflict, NoSpace
 from gristmill_protocol.keystore import create_key
 
 Sandbox = Literal["process", "docker"]
@@ -134,6 +141,23 @@ def localnet(
             running[spec.name] = setup.start_node(processes, spec)
             running[spec.name].process.wait_for("coordinator_connected", _MEASURED_S)
         yield Localnet(folder, ports.http_url, books, coordinator, running, password)
+
+
+def make_money(folder: Path, to: str, usd_micros: int) -> None:
+    """Mint test money on the chain of the market that runs in a folder.
+
+    Raises:
+        NotFound: there is none.
+        BadRequest: the address is none.
+        ChainUnavailable: it does not run any more.
+    """
+    if not is_address(to):
+        raise BadRequest(f"{to!r} is no address.", effect="No money was made.")
+    deployment = Deployment.load(folder / "deployment.json")
+    w3 = connect(json.loads((folder / "coordinator.json").read_text())["rpc_url"])
+    minter: LocalAccount = Account.create()
+    give_gas(w3, minter.address)
+    Sender(w3, minter).run(TestUSD(w3, deployment.token).mint(to, usd_micros))
 
 
 @dataclass(frozen=True)

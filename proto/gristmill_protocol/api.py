@@ -1,8 +1,27 @@
 """What the coordinator's HTTP API says besides jobs: itself, its market, an account, a session."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from gristmill_protocol.jobs import Address, Hex, JobEvent, Message, UsdMicros
+from gristmill_protocol.wallet import DepositTerms
+
+
+class ChainHealth(Message):
+    """How far a coordinator has read the chain."""
+
+    block: int
+    behind_s: int  # since that block was made
+    trouble: str  # what is wrong with its node; "": nothing
+
+
+class HealthView(Message):
+    """Whether a coordinator needs a person."""
+
+    status: Literal["ok", "chain_trouble", "alarm"]
+    alarms: int  # differences between its books and the chain
+    chain: ChainHealth
 
 
 class InfoView(Message):
@@ -17,6 +36,7 @@ class InfoView(Message):
     coordinator: int
     recipes: dict[str, int]  # recipe -> the Ledger's recipe id
     max_artifact_bytes: int
+    deposits: DepositTerms | None = None  # None: this coordinator hands nothing in
 
 
 class RecipeView(Message):
@@ -46,9 +66,15 @@ class AccountView(Message):
     """A renter's money, as the Ledger and the running jobs leave it."""
 
     key: Address
-    balance_usd_micros: UsdMicros  # on chain
+    balance_usd_micros: UsdMicros  # on chain, less what is being withdrawn
     reserved_usd_micros: UsdMicros  # the caps of jobs that are not settled
     available_usd_micros: UsdMicros
+    owner: Address | None = None  # who may withdraw; None: the account is not open
+    outside_usd_micros: UsdMicros = 0  # what the key's own address holds, not deposited
+    withdrawing_usd_micros: UsdMicros = 0  # asked for, less what jobs have taken of it since
+    withdrawal_at_s: int = 0  # when that is paid, by the chain's clock; 0: nothing is asked for
+    withdrawal_requests: int = 0  # so far; the next signed one carries this number
+    chain_time_s: int = 0  # of the newest block
 
 
 class ChallengeRequest(Message):

@@ -130,6 +130,10 @@ class Statement(Message):
     def total_usd_micros(self) -> int:
         return sum(line.amount_usd_micros for line in self.lines)
 
+    def share_usd_micros(self, provider: int) -> int:
+        """The sum of a provider's lines, before fee and shares."""
+        return sum(line.amount_usd_micros for line in self.lines if line.provider == provider)
+
 
 class SignedStatement(Message):
     statement: Statement
@@ -149,6 +153,23 @@ class Order(Message):
 
 class SignedOrder(Message):
     order: Order
+    signature: Hex
+
+
+class Reservation(Message):
+    """The coordinator's promise to the holder of a lease: the nonce may pay so much, and so much is accepted of it."""
+
+    key: Address  # the renter's
+    coordinator: int = Field(ge=0, lt=2**32)
+    provider: int = Field(ge=0, lt=2**32)  # payee id that holds the lease
+    nonce: int = Field(ge=0, lt=2**32)
+    cap_usd_micros: UsdMicros  # the most that the nonce may pay, to all payees together
+    accepted_usd_micros: UsdMicros  # the provider's lines, gross, in the highest statement released to it so far
+    forced_from_s: int = Field(ge=0, lt=2**40)  # unix time from which others than the coordinator may settle
+
+
+class SignedReservation(Message):
+    reservation: Reservation
     signature: Hex
 
 

@@ -11,7 +11,7 @@ from eth_account.messages import SignableMessage, encode_typed_data
 from eth_account.signers.local import LocalAccount
 
 from gristmill_protocol.errors import BadSignature
-from gristmill_protocol.jobs import Order, Statement
+from gristmill_protocol.jobs import Order, Reservation, Statement
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -26,12 +26,33 @@ class TypedMessage:
 
 STATEMENT_TYPE = TypedMessage("Statement", (("uint32", "nonce"), ("uint40", "deadline"), ("bytes", "lines")))
 RESERVATION_TYPE = TypedMessage(
-    "Reservation", (("address", "key"), ("uint32", "coordinator"), ("uint32", "nonce"), ("uint96", "cap"))
+    "Reservation",
+    (
+        ("address", "key"),
+        ("uint32", "coordinator"),
+        ("uint32", "provider"),
+        ("uint32", "nonce"),
+        ("uint96", "cap"),
+        ("uint96", "accepted"),
+        ("uint40", "forcedFrom"),
+    ),
 )
 # Signed by a fresh account's key, so that nobody else opens it in their own name.
 OPENING_TYPE = TypedMessage("Opening", (("address", "key"), ("address", "owner"), ("uint32", "coordinator")))
 # Signed by the account's owner; request is the number of the owner's requests so far.
 WITHDRAWAL_TYPE = TypedMessage("Withdrawal", (("address", "key"), ("uint96", "amount"), ("uint32", "request")))
+# Signed by who holds the tokens: https://eips.ethereum.org/EIPS/eip-3009
+RECEIVE_AUTHORIZATION_TYPE = TypedMessage(
+    "ReceiveWithAuthorization",
+    (
+        ("address", "from"),
+        ("address", "to"),
+        ("uint256", "value"),
+        ("uint256", "validAfter"),
+        ("uint256", "validBefore"),
+        ("bytes32", "nonce"),
+    ),
+)
 ORDER_TYPE = TypedMessage(
     "Order",
     (
@@ -73,6 +94,7 @@ class Domain:
     name: str
     chain_id: int
     contract: str  # address
+    version: str = "1"
 
     @staticmethod
     def ledger(chain_id: int, contract: str) -> "Domain":
@@ -139,13 +161,22 @@ def encode_statement(statement: Statement, signature: str) -> bytes:
     Raises:
         BadSignature: not 65 bytes r || s || v.
     """
-    raw = bytes.fromhex(signature.removeprefix("0x"))
-    if len(raw) != 65 or raw[64] not in (27, 28):
-        raise BadSignature("A statement's signature must be 65 bytes ending in 27 or 28.")
-    vs = int.from_bytes(raw[32:64], "big") | ((raw[64] - 27) << 255)
-    head = raw[:32] + vs.to_bytes(32, "big") + statement.nonce.to_bytes(4, "big")
+    head = b"".join(compact_signature(signature)) + statement.nonce.to_bytes(4, "big")
     head += statement.deadline_s.to_bytes(5, "big") + len(statement.lines).to_bytes(2, "big")
     return head + encode_lines(statement)
+
+
+def compact_signature(signature: str) -> tuple[bytes, bytes]:
+    """A signature as r and vs, 32 bytes each (EIP-2098).
+
+    Raises:
+        BadSignature: not 65 bytes r || s || v.
+    """
+    raw = bytes.fromhex(signature.removeprefix("0x"))
+    if len(raw) != 65 or raw[64] not in (27, 28):
+        raise BadSignature("A signature that goes on chain must be 65 bytes ending in 27 or 28.")
+    vs = int.from_bytes(raw[32:64], "big") | ((raw[64] - 27) << 255)
+    return raw[:32], vs.to_bytes(32, "big")
 
 
 def order_message(order: Order) -> dict[str, object]:
@@ -159,11 +190,23 @@ def order_message(order: Order) -> dict[str, object]:
     }
 
 
+def reservation_message(reservation: Reservation) -> dict[str, object]:
+    return {
+        "key": reservation.key,
+        "coordinator": reservation.coordinator,
+        "provider": reservation.provider,
+        "nonce": reservation.nonce,
+        "cap": reservation.cap_usd_micros,
+        "accepted": reservation.accepted_usd_micros,
+        "forcedFrom": reservation.forced_from_s,
+    }
+
+
 def _signable(domain: Domain, kind: TypedMessage, message: Mapping[str, object]) -> SignableMessage:
     return encode_typed_data(
         domain_data={
             "name": domain.name,
-            "version": "1",
+            "version": domain.version,
             "chainId": domain.chain_id,
             "verifyingContract": domain.contract,
         },

@@ -5,14 +5,15 @@ import logging
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
-from gristmill_protocol.errors import GristmillError
+from gristmill_protocol.errors import BadRequest, GristmillError
 from gristmill_protocol.keystore import create_key
 from gristmill_provider.config import NodeConfig, load_config
 from gristmill_provider.daemon import build
@@ -20,13 +21,16 @@ from gristmill_provider.exit_codes import ExitCode, NodeEnded
 from gristmill_provider.runner import Runner
 
 app = typer.Typer(name="gristmill-node", help="Earn with an idle graphics card.", no_args_is_help=True)
+ConfigFile = Annotated[Path, typer.Option(help="The node's TOML file; docs/providers.md explains each setting.")]
+Rpc = Annotated[str | None, typer.Option(help="HTTP address of a node of the chain; else rpc_url in the file.")]
+
 key_app = typer.Typer(help="The key that the node signs its work with.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
 
 
 @app.command()
 def up(
-    config: Annotated[Path, typer.Option(help="The node's TOML file; docs/providers.md explains each setting.")],
+    config: ConfigFile,
     name: Annotated[str | None, typer.Option(help="What people see.")] = None,
     coordinator: Annotated[str | None, typer.Option(help="host:port of its gRPC endpoint.")] = None,
     coordinator_url: Annotated[str | None, typer.Option(help="Address of its HTTP endpoint.")] = None,
@@ -68,6 +72,46 @@ def key_new(
     typer.echo(account.address)
 
 
+@app.command()
+def settle(
+    config: ConfigFile,
+    direct: Annotated[bool, typer.Option("--direct", help="Yes, without the coordinator.")] = False,
+    rpc: Rpc = None,
+    key: Annotated[Path | None, typer.Option(help="Keystore of the key that pays for gas, if not the node's.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="Its password.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before something is sent.")] = False,
+) -> None:
+    """Get paid what is accepted although the coordinator is gone: settle it on chain, and collect."""
+    with _said():
+        if not direct:
+            raise BadRequest(
+                "The coordinator settles what you earn by itself.",
+                effect="Nothing was sent.",
+                todo="Add --direct if it is gone and you want to settle what it left.",
+            )
+        if (key is None) != (password_file is None):
+            raise BadRequest("--key and --password-file go together.", effect="Nothing was sent.", todo="Give both.")
+        # web3 is large: only the commands that speak to a chain load it.
+        from gristmill_provider.payday import GasPayer, settle_direct
+
+        settings = load_config(config, {"rpc_url": rpc})
+        payer = GasPayer(key or settings.keystore, password_file or settings.password_file)
+        settle_direct(settings, payer=payer, yes=yes)
+
+
+@app.command()
+def earnings(
+    config: ConfigFile,
+    rpc: Rpc = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; amounts in micro-USD.")] = False,
+) -> None:
+    """Show what you have earned, what is still to come, and your bond."""
+    with _said():
+        from gristmill_provider.earnings import show_earnings
+
+        show_earnings(load_config(config, {"rpc_url": rpc}), as_json=as_json)
+
+
 def main() -> None:
     app()
 
@@ -80,12 +124,8 @@ def run_until_stopped(reload: Callable[[], NodeConfig], *, runner: Runner | None
         runner: instead of the configured backend's.
     """
     _log_to_stderr()
-    try:
+    with _said():
         asyncio.run(_run(reload, runner))
-    except NodeEnded as ended:
-        _fail(ended.reason, ended.code)
-    except GristmillError as err:
-        _fail(err, ExitCode.USAGE)
 
 
 async def _run(reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
@@ -95,6 +135,17 @@ async def _run(reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
         loop.add_signal_handler(number, node.stop)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     await node.run()
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Have a failure said in a sentence, and end with its exit code."""
+    try:
+        yield
+    except NodeEnded as ended:
+        _fail(ended.reason, ended.code)
+    except GristmillError as err:
+        _fail(err, ExitCode.USAGE)
 
 
 def _fail(err: GristmillError, code: ExitCode) -> None:

@@ -77,6 +77,7 @@ class NodeConfig(BaseModel):
     recipes: tuple[str, ...] = Field(default=("image-sorter", "text-sorter"), min_length=1)
     slots: int = Field(default=1, ge=1, le=16)
     paused: bool = False
+    rpc_url: str = ""  # of a node of the chain; only settle and earnings ask it
     state_dir: OwnersPath
     limits: Limits = Limits()
 

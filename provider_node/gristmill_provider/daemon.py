@@ -13,9 +13,8 @@ import httpx
 import structlog
 from eth_account.signers.local import LocalAccount
 
-from gristmill_protocol.errors import GristmillError, NotFound, Unavailable
+from gristmill_protocol.errors import GristmillError, Unavailable
 from gristmill_protocol.ids import new_id, node_prefix
-from gristmill_protocol.keystore import load_key
 from gristmill_protocol.progress import Failed, Probed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
@@ -24,7 +23,8 @@ from gristmill_provider.config import NodeConfig
 from gristmill_provider.devices import Device, find_cpu, find_gpu
 from gristmill_provider.docker_runner import DockerRunner
 from gristmill_provider.exit_codes import ExitCode, ends_as
-from gristmill_provider.journal import Journal
+from gristmill_provider.journal import JOURNAL, Journal
+from gristmill_provider.keys import open_key
 from gristmill_provider.link import Coordinator, Link
 from gristmill_provider.runner import ProcessRunner, Run, Runner
 from gristmill_provider.work import Work
@@ -54,7 +54,7 @@ def build(
         NodeEnded: the key or the device is missing.
     """
     with ends_as(ExitCode.KEY):
-        key = load_key(config.keystore, _read_password(config.password_file))
+        key = open_key(config.keystore, config.password_file)
     with ends_as(ExitCode.DEVICE):
         device = find_cpu(config.limits.memory_bytes) if config.cpu else find_gpu(config.gpu)
     node_id = _node_id(config.state_dir, key.address)
@@ -104,7 +104,7 @@ class Node:
             NodeEnded: with the exit code that says why.
         """
         with ends_as(ExitCode.IN_USE):
-            journal = Journal(self._config.state_dir / "journal.db")
+            journal = Journal(self._config.state_dir / JOURNAL)
         try:
             with ends_as(ExitCode.SANDBOX):
                 await self._runner.open()
@@ -279,13 +279,6 @@ def _runner(config: NodeConfig, node_id: str, gpu_uuid: str | None) -> Runner:
     return DockerRunner(
         node_id=node_id, image=config.image, limits=config.limits, gpu_uuid=gpu_uuid, url=config.docker_url
     )
-
-
-def _read_password(path: Path) -> str:
-    try:
-        return path.read_text().rstrip("\r\n")
-    except FileNotFoundError as err:
-        raise NotFound(f"There is no password at {path}.", todo="Name the right file in password_file.") from err
 
 
 def _node_id(state_dir: Path, key: str) -> str:

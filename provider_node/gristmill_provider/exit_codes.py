@@ -17,6 +17,9 @@ class ExitCode(IntEnum):
     PROBE = 13  # the training program does not run on this machine
     REFUSED = 20  # the coordinator does not take this node
     IN_USE = 21  # another node runs from the same state folder
+    JOURNAL = 30  # there is no journal that could be read
+    CHAIN = 31  # the chain's node does not answer, or it is another chain
+    UNSETTLED = 32  # some of what is owed could not be paid
 
 
 class NodeEnded(Exception):

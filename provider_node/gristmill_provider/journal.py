@@ -1,4 +1,5 @@
-"""What a node must not forget: messages that the coordinator has not stored yet, work at hand, states it has to keep.
+"""What a node must not forget: messages that the coordinator has not stored yet, work at hand, states it has to keep,
+what it is owed.
 
 Calls are synchronous: a row is a few hundred bytes and is on the disk when the call returns.
 """
@@ -13,6 +14,9 @@ from typing import Literal, Self
 
 from gristmill_protocol.errors import Conflict
 from gristmill_protocol.v1 import provider_pb2 as pb
+from gristmill_provider import payables
+
+JOURNAL = "journal.db"  # in a node's state folder
 
 WorkKind = Literal["attempt", "audit"]
 
@@ -67,7 +71,8 @@ class Journal:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # a signed record outlives a power cut
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_SCHEMA + payables.SCHEMA)
+        self.payables = payables.Payables(self._db)
 
     def close(self) -> None:
         self._db.close()

@@ -189,6 +189,7 @@ class Link:
             coordinator=challenge.coordinator,
             operator=challenge.operator,
         )
+        self._journal.payables.meet(self._market)
 
     async def _listen(self, stream: Any) -> None:
         """Take what comes in until the stream ends, then raise ConnectionError: that ends its siblings."""

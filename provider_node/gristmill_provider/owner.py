@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from gristmill_protocol.errors import BadRequest, NotAllowed
-from gristmill_protocol.jobs import JobSpec, SignedOrder, TrainTask
+from gristmill_protocol.jobs import JobSpec, Order, SignedOrder, SignedReservation, TrainTask
 from gristmill_protocol.money import cost_usd_micros, earned
-from gristmill_protocol.signing import ORDER_TYPE, RESERVATION_TYPE, Domain, order_message, require_signer
+from gristmill_protocol.signing import (
+    ORDER_TYPE,
+    RESERVATION_TYPE,
+    Domain,
+    order_message,
+    require_signer,
+    reservation_message,
+)
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.config import NodeConfig
+
+# For an owner whose coordinator is gone: `gristmill-node settle --direct`.
+_TIME_TO_SETTLE_S = 86_400
 
 # Ids become names of folders.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
@@ -88,8 +98,8 @@ def require_welcome(asked: Asked, image: str, config: NodeConfig) -> None:
 
 def require_terms(
     lease: pb.LeaseOffer, asked: Asked, *, config: NodeConfig, market: Market, flops_per_s: int, now_s: float
-) -> None:
-    """What holds for leases: the price meets the owner's ask, and it is certain to be paid.
+) -> SignedReservation:
+    """What holds for leases: the price meets the owner's ask, and it is certain to be paid. Gives what says so.
 
     Raises:
         NotAllowed, BadRequest: with what is missing.
@@ -103,17 +113,39 @@ def require_terms(
     if lease.price_usd_micros < floor:
         raise NotAllowed(f"The price of {lease.price_usd_micros} is below the owner's, {floor} micro-USD.")
     task = asked.task
-    pays = earned(lease.price_usd_micros, task.steps - task.step_from, task.steps)
-    if not pays <= lease.cap_usd_micros <= order.cap_usd_micros:
-        raise BadRequest("The work would earn more than the cap that the renter signed.")
-    if (lease.nonce, lease.attempt_id, lease.job_id) != (order.nonce, task.attempt_id, task.job_id):
-        raise BadRequest("The lease is for another order than the one that was sent.")
+    if (lease.attempt_id, lease.job_id) != (task.attempt_id, task.job_id):
+        raise BadRequest("The lease is for another task than the one that was sent.")
     if order.deadline_s <= now_s:
         raise BadRequest("The order's deadline has passed, so the work could not be paid.")
-    reserved: dict[str, object] = {
-        "key": order.key,
-        "coordinator": market.coordinator,
-        "nonce": lease.nonce,
-        "cap": lease.cap_usd_micros,
-    }
-    require_signer(market.ledger, RESERVATION_TYPE, reserved, lease.reservation_signature, market.operator)
+    pays = earned(lease.price_usd_micros, task.steps - task.step_from, task.steps)
+    promise = _require_backed(lease, order, pays)
+    require_promise(promise, market, provider=config.provider_id)
+    return promise
+
+
+def require_promise(promise: SignedReservation, market: Market, *, provider: int) -> None:
+    """Raises:
+    BadRequest: it was given to another provider, or by another coordinator.
+    BadSignature: the coordinator's operator did not sign it.
+    """
+    reservation = promise.reservation
+    if (reservation.coordinator, reservation.provider) != (market.coordinator, provider):
+        raise BadRequest("The reservation is another provider's or another coordinator's.")
+    message = reservation_message(reservation)
+    require_signer(market.ledger, RESERVATION_TYPE, message, promise.signature, market.operator)
+
+
+def _require_backed(lease: pb.LeaseOffer, order: Order, pays_usd_micros: int) -> SignedReservation:
+    """The promise that the renter's balance backs the work, its signature not checked yet."""
+    try:
+        promise = SignedReservation.model_validate_json(lease.signed_reservation_json)
+    except ValidationError as err:
+        raise BadRequest(f"The reservation cannot be read: {err.errors(include_url=False)[0]['msg']}.") from err
+    reservation = promise.reservation
+    if not pays_usd_micros <= reservation.cap_usd_micros <= order.cap_usd_micros:
+        raise BadRequest("The work would earn more than the cap that the renter signed.")
+    if (reservation.key.lower(), reservation.nonce) != (order.key.lower(), order.nonce):
+        raise BadRequest("The reservation is for another order than the one that was sent.")
+    if order.deadline_s - reservation.forced_from_s < _TIME_TO_SETTLE_S:
+        raise BadRequest("The reservation leaves less than a day to settle without the coordinator.")
+    return promise

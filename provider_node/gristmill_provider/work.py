@@ -12,6 +12,7 @@ from gristmill_provider.attempt import Attempt, State, Workshop
 from gristmill_provider.audits import Audits, refused
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
+from gristmill_provider.payables import Lease
 from gristmill_provider.volume import take_back
 
 logger = structlog.get_logger(__name__)
@@ -58,6 +59,8 @@ class Work:
                 self._stop(message.stop)
             case "state_request":
                 self._spawn(self._hand_over(message.state_request))
+            case "payable":
+                self._take_payable(message.payable)
             case "release":
                 self._shop.journal.release(message.release.attempt_id)
                 self.tidy()
@@ -89,6 +92,7 @@ class Work:
     def tidy(self) -> None:
         """Drop states whose time has come, and what the cache holds beyond the owner's limit."""
         self._shop.journal.release_expired(self._shop.clock())
+        self._shop.journal.payables.forget_expired(self._shop.clock())
         self._shop.cache.prune(keep=self._shop.journal.needed(), max_bytes=self._config().limits.cache_bytes)
 
     async def leave(self, reason: str, grace_s: float) -> None:
@@ -116,12 +120,14 @@ class Work:
         config, market = self._config(), self._shop.link.market
         asked = read_asked(lease, market)
         require_welcome(asked, lease.image, config)
-        require_terms(
+        promise = require_terms(
             lease, asked, config=config, market=market, flops_per_s=self._flops_per_s, now_s=self._shop.clock()
         )
         if self._shop.journal.knows(lease.attempt_id):
             raise Conflict("This attempt is over on this node.")
         self._require_slot()
+        deadline_s = asked.order.order.deadline_s
+        self._shop.journal.payables.expect(Lease(market.ledger, lease.job_id, lease.attempt_id, deadline_s, promise))
         self._shop.journal.begin(lease.attempt_id, "attempt", keep_s=max(lease.keep_states_s, _KEEP_AT_LEAST_S))
         attempt = Attempt(self._shop, asked.task)
         self._attempts[lease.attempt_id] = attempt
@@ -133,6 +139,14 @@ class Work:
         finally:
             del self._attempts[attempt.attempt_id]
             self.tidy()
+
+    def _take_payable(self, told: pb.Payable) -> None:
+        try:
+            kept = self._shop.journal.payables.take(told, self._shop.link.market)
+        except GristmillError as err:
+            logger.warning("payable_refused", attempt_id=told.attempt_id, reason=err.what)
+            return
+        logger.info("payable_kept", attempt_id=told.attempt_id, accepted_usd_micros=kept.share_usd_micros)
 
     def _take_audit(self, request: pb.AuditRequest) -> None:
         audit_id = request.audit_id

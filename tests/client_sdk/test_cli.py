@@ -151,7 +151,7 @@ def test_stop_ends_the_job(cli: Cli, job_id: str) -> None:
 
 
 def test_account_shows_what_jobs_may_take(cli: Cli, job_id: str) -> None:
-    ran = cli("account")
+    ran = cli("wallet", "balance")
 
     assert "100.00 USD" in ran.out
     assert "at most 0.12 USD" in ran.out
@@ -284,5 +284,5 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
 
     said = capsys.readouterr().out
-    for command in ("plan", "train", "jobs", "watch", "logs", "pull", "stop", "try", "account", "market", "key"):
+    for command in ("plan", "train", "jobs", "watch", "logs", "pull", "stop", "try", "wallet", "market", "key"):
         assert command in said

@@ -45,16 +45,16 @@ def statement(nonce: int, deadline_s: int, lines: list[tuple[int, int, int, int]
     }
 
 
-def reservation(coordinator: int, nonce: int, cap: int) -> dict[str, Any]:
+def reservation(**terms: int) -> dict[str, Any]:
+    """terms: coordinator, provider, nonce, cap, accepted, forcedFrom, in this order."""
     key = SECRET.public_key.to_address()
-    type_hash = keccak(b"Reservation(address key,uint32 coordinator,uint32 nonce,uint96 cap)")
-    signed = digest(keccak(type_hash + word(key) + word(coordinator) + word(nonce) + word(cap)))
+    fields = "uint32 coordinator,uint32 provider,uint32 nonce,uint96 cap,uint96 accepted,uint40 forcedFrom"
+    type_hash = keccak(f"Reservation(address key,{fields})".encode())
+    signed = digest(keccak(type_hash + word(key) + b"".join(map(word, terms.values()))))
     r, s, odd = signature(signed)
     return {
         "key": key,
-        "coordinator": coordinator,
-        "nonce": nonce,
-        "cap": cap,
+        **terms,
         "digest": "0x" + signed.hex(),
         "signature": "0x" + (word(r) + word(s) + bytes([27 + odd])).hex(),
     }
@@ -75,7 +75,20 @@ def main() -> None:
             statement(7, 2**40 - 1, [(1, 2, 1, 1), (3, 0, 2, 2**96 - 1), (2**32 - 1, 2**32 - 1, 2**32 - 1, 0)]),
             statement(2**32 - 1, 0, [(i, i + 1, 1 + i % 2, 1_000 * i) for i in range(40)]),
         ],
-        "reservations": [reservation(1, 7, 5_000_000), reservation(2**32 - 1, 2**32 - 1, 2**96 - 1)],
+        "reservations": [
+            reservation(
+                coordinator=1, provider=3, nonce=7, cap=5_000_000, accepted=1_234_567, forcedFrom=1_799_000_000
+            ),
+            reservation(
+                coordinator=2**32 - 1,
+                provider=2**32 - 2,
+                nonce=2**32 - 3,
+                cap=2**96 - 1,
+                accepted=2**96 - 2,
+                forcedFrom=2**40 - 1,
+            ),
+            reservation(coordinator=0, provider=0, nonce=0, cap=0, accepted=0, forcedFrom=0),
+        ],
     }
     json.dump(vectors, sys.stdout, indent=1)
     sys.stdout.write("\n")

@@ -16,8 +16,7 @@ from gristmill_contracts.ledger import TREASURY, Award
 from gristmill_contracts.node import Sender, connect
 from gristmill_protocol import money
 from gristmill_protocol.errors import BadSettings, ChainUnavailable, Conflict, NotFound
-from gristmill_protocol.jobs import SignedStatement, Statement, StatementLine
-from gristmill_protocol.signing import RESERVATION_TYPE, STATEMENT_TYPE, sign, statement_message
+from gristmill_protocol.jobs import StatementLine
 
 pytestmark = [pytest.mark.chain, pytest.mark.slow]
 
@@ -28,12 +27,6 @@ def renter(evm: Evm) -> LocalAccount:
     key: LocalAccount = Account.create()
     evm.open_account(key, 100_000_000)
     return key
-
-
-def signed(evm: Evm, renter: LocalAccount, nonce: int, *lines: StatementLine) -> SignedStatement:
-    statement = Statement(nonce=nonce, deadline_s=2**39, lines=lines)
-    message = statement_message(statement)
-    return SignedStatement(statement=statement, signature=sign(renter, evm.ledger.domain(), STATEMENT_TYPE, message))
 
 
 def line(provider: int, verifier: int, recipe: int, amount: int) -> StatementLine:
@@ -77,7 +70,7 @@ def test_a_settled_line_is_split_as_money_py_says(evm: Evm, renter: LocalAccount
     terms = evm.ledger.recipe(recipe)
     provider, verifier = payee(evm), payee(evm)
     before = {id_: evm.ledger.payee(id_).credit_usd_micros for id_ in (TREASURY, terms.author)}
-    statement = signed(evm, renter, 7, line(provider, verifier, recipe, amount))
+    statement = evm.sign_statement(renter, 7, line(provider, verifier, recipe, amount))
 
     Sender(evm.w3, evm.operator).run(evm.ledger.settle(evm.deployment.coordinator_id, [statement]))
 
@@ -93,15 +86,24 @@ def test_a_settled_line_is_split_as_money_py_says(evm: Evm, renter: LocalAccount
 def test_a_provider_settles_under_a_reservation_and_collects(evm: Evm, renter: LocalAccount) -> None:
     provider = evm.sender()
     id_ = evm.ledger.added_id(evm.relayer.run(evm.ledger.add_payee(provider.address)))
-    statement = signed(evm, renter, 3, line(id_, TREASURY, evm.deployment.recipes["image-sorter"], 1_000_000))
-    coordinator = evm.deployment.coordinator_id
-    message = {"key": renter.address, "coordinator": coordinator, "nonce": 3, "cap": 1_000_000}
-    reservation = sign(evm.operator, evm.ledger.domain(), RESERVATION_TYPE, message)
+    paid = line(id_, TREASURY, evm.deployment.recipes["image-sorter"], 1_000_000)
+    statement = evm.sign_statement(renter, 3, paid, deadline_s=evm.now() + 24 * 3600)
+    reservation = evm.sign_reservation(renter, 3, provider=id_, cap_usd_micros=1_000_000)
 
-    provider.run(evm.ledger.settle_reserved(coordinator, statement, cap_usd_micros=1_000_000, reservation=reservation))
+    provider.run(evm.ledger.settle_reserved(statement, reservation))
     evm.relayer.run(evm.ledger.collect(id_))
 
     assert evm.token.balance_usd_micros(provider.address) == 940_000
+
+
+def test_a_reserved_statement_waits_until_it_may_be_forced(evm: Evm, renter: LocalAccount) -> None:
+    id_ = payee(evm)
+    paid = line(id_, TREASURY, evm.deployment.recipes["image-sorter"], 1_000_000)
+    statement = evm.sign_statement(renter, 4, paid, deadline_s=evm.now() + 3 * 24 * 3600)
+    reservation = evm.sign_reservation(renter, 4, provider=id_, cap_usd_micros=1_000_000, forced_from_s=evm.now() + 60)
+
+    with pytest.raises(Conflict, match="TooEarly"):
+        evm.relayer.run(evm.ledger.settle_reserved(statement, reservation))
 
 
 def test_a_renter_withdraws_by_signature_after_a_day(evm: Evm, renter: LocalAccount) -> None:

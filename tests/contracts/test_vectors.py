@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from gristmill_protocol.jobs import Statement, StatementLine
+from gristmill_protocol.jobs import Reservation, Statement, StatementLine
 from gristmill_protocol.signing import (
     RESERVATION_TYPE,
     STATEMENT_TYPE,
     Domain,
     encode_statement,
     recover,
+    reservation_message,
     sign,
     statement_message,
 )
@@ -46,6 +47,15 @@ def test_statements_are_signed_and_encoded_as_in_the_vectors(golden: dict[str, A
 def test_reservations_are_signed_as_in_the_vectors(golden: dict[str, Any]) -> None:
     domain = Domain.ledger(golden["chain_id"], golden["ledger"])
     for vector in golden["reservations"]:
-        message = {name: vector[name] for name in ("key", "coordinator", "nonce", "cap")}
+        made = Reservation(
+            key=vector["key"],
+            coordinator=vector["coordinator"],
+            provider=vector["provider"],
+            nonce=vector["nonce"],
+            cap_usd_micros=vector["cap"],
+            accepted_usd_micros=vector["accepted"],
+            forced_from_s=vector["forcedFrom"],
+        )
+        message = reservation_message(made)
 
         assert sign(SIGNER, domain, RESERVATION_TYPE, message) == vector["signature"]

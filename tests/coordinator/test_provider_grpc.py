@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from fakes import trainer
+from fakes.machine import Machine
 from fakes.world import World
 from gristmill_coordinator.api import provider_grpc
 from gristmill_coordinator.api.auth import verify
 from gristmill_coordinator.api.renter_http import make_app
 from gristmill_coordinator.config import Config
+from gristmill_coordinator.stages import payables
 from gristmill_protocol.errors import BadSettings, PortInUse
 from gristmill_protocol.ids import node_prefix
 from gristmill_protocol.jobs import JobState
@@ -30,6 +32,8 @@ from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_protocol.v1.provider_pb2_grpc import ProviderLinkStub
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.daemon import Node, build
+from gristmill_provider.journal import JOURNAL
+from gristmill_provider.payables import Payable, Payables
 from gristmill_provider.runner import ProcessRunner
 
 pytestmark = pytest.mark.slow
@@ -83,8 +87,11 @@ class RawNode:
         async with asyncio.timeout(10):
             return await self.stream.read() is grpc.aio.EOF  # type: ignore[attr-defined]
 
-    async def greet(self, provider: int, *, key: LocalAccount = KEY, node_id: str = NODE_ID) -> None:
-        await self.say(hello=pb.Hello(node_id=node_id, key=KEY.address, provider=provider, name="raw"))
+    async def greet(
+        self, provider: int, *, key: LocalAccount = KEY, named: LocalAccount = KEY, node_id: str = NODE_ID
+    ) -> None:
+        """Name one key and sign with another, or the same."""
+        await self.say(hello=pb.Hello(node_id=node_id, key=named.address, provider=provider, name="raw"))
         challenge = await self.hear("challenge")
         signed: dict[str, object] = {"challenge": challenge.challenge, "provider": provider}
         await self.say(greeting=pb.Greeting(signature=sign(key, self._registry, GREETING_TYPE, signed)))
@@ -185,6 +192,25 @@ async def test_a_newer_stream_replaces_the_older(address: str, world: World, pro
         assert world.co.links.connected() == {NODE_ID}
 
 
+async def test_a_node_that_dials_again_is_told_what_is_payable(address: str, world: World) -> None:
+    willow = Machine.on(world.chain, "willow", ask=100_000, leaves_after=7)
+    willow.node_id = node_prefix(willow.key.address) + "1"
+    world.machines["willow"] = willow
+    await willow.connect(world.co)
+    await world.add_machine("oak", ask=120_000)
+    await world.until_event((await world.submit()).job_id, "It goes on from the last verified step")
+    await world.tick()
+    await willow.vanish(world.co)
+
+    async with raw_node(address, world) as node:
+        await node.greet(willow.provider, key=willow.key, named=willow.key, node_id=willow.node_id)
+        await node.hear("welcome")
+        while not await payables.step(world.co):
+            pass
+
+        assert await node.hear("payable") == willow.payables[-1]
+
+
 async def test_a_port_in_use_is_named(address: str, world: World) -> None:
     with pytest.raises(PortInUse, match="in use"):
         await provider_grpc.serve(world.co, address.replace("/s", "/no/such/folder/s"))
@@ -236,6 +262,15 @@ async def pace(world: World) -> None:
     world.clock.now_s += time.monotonic() - started
 
 
+def journaled(*folders: Path) -> list[Payable]:
+    """What the nodes of these folders hold to be paid without the coordinator."""
+    found = []
+    for folder in folders:
+        with closing(Payables.open(folder / "state" / JOURNAL)) as held:
+            found += held.owed()
+    return found
+
+
 async def test_real_nodes_train_and_check_a_job_until_it_is_paid(address: str, world: World, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack, asyncio.timeout(50):
         for name in ("one", "two"):
@@ -253,3 +288,4 @@ async def test_real_nodes_train_and_check_a_job_until_it_is_paid(address: str, w
     assert view.outputs.keys() == {"model.txt"}
     assert view.bill is not None
     assert view.bill.paid_usd_micros == view.price_usd_micros
+    assert [owed.share_usd_micros for owed in journaled(tmp_path / "one", tmp_path / "two")] == [view.price_usd_micros]

@@ -29,7 +29,9 @@ def settings(tmp_path: Path) -> dict[str, object]:
     (tmp_path / "password").write_text("secret\n")
     address = "0x" + "11" * 20
     deployment = {
-        "chain_id": 31337, "ledger": address, "registry": address, "token": address, "manager": address,
+        "chain_id": 31337, "ledger": address, "registry": address, "disputes": address, "cover": address,
+        "recipe_registry": address, "commons": address, "commons_payee": 1, "fee_splitter": address,
+        "token": address, "manager": address, "collectors": {"erc3009": address, "permit": address},
         "coordinator_id": 1, "recipes": {"text-sorter": 1},
     }  # fmt: skip
     (tmp_path / "deployment.json").write_text(json.dumps(deployment))

@@ -22,9 +22,9 @@ Gristmill = Callable[..., Ran]
 def _nothing_is_lost(net: Localnet) -> Iterator[None]:
     """No refusal of this module leaves a job, a reservation or a payment."""
     with net.client() as client:
-        before = ([job.id for job in client.jobs()], client.account())
+        before = ([job.id for job in client.jobs()], client.account().available_usd_micros)
         yield
-        assert ([job.id for job in client.jobs()], client.account()) == before
+        assert ([job.id for job in client.jobs()], client.account().available_usd_micros) == before
 
 
 @pytest.fixture
@@ -109,13 +109,13 @@ def test_what_fits_no_machine_says_which_requirement_excluded_how_many(gristmill
 def test_a_wrong_password_opens_no_key(gristmill: Gristmill, few: Path, tmp_path: Path) -> None:
     (tmp_path / "wrong").write_text("wrong")
 
-    ran = gristmill("account", GRISTMILL_PASSWORD_FILE=str(tmp_path / "wrong"))
+    ran = gristmill("wallet", "balance", GRISTMILL_PASSWORD_FILE=str(tmp_path / "wrong"))
 
     assert_refused(ran, 2, "cannot be opened")
 
 
 def test_a_coordinator_that_is_not_there_is_said_so(gristmill: Gristmill) -> None:
-    assert_refused(gristmill("account", GRISTMILL_URL="http://127.0.0.1:1"), 7, "127.0.0.1:1")
+    assert_refused(gristmill("wallet", "balance", GRISTMILL_URL="http://127.0.0.1:1"), 7, "127.0.0.1:1")
 
 
 def test_a_port_in_use_stops_the_localnet_with_a_sentence(gristmill: Gristmill, tmp_path: Path) -> None:

@@ -40,16 +40,16 @@ class CrashingStore(Store):
 
 
 def _place() -> str:
-    """The line of the coordinator's code that opened the transaction."""
-    frame = sys._getframe(1)
+    """The line of the coordinator's code that opened the transaction, and the line that called it."""
+    frame, lines = sys._getframe(1), list[str]()
     while frame.f_back is not None:
         name = frame.f_code.co_filename
         if "gristmill_coordinator" in name and not any(part in name for part in _PLUMBING):
-            return f"{Path(name).name}:{frame.f_lineno}"
+            lines.append(f"{Path(name).name}:{frame.f_lineno}")
         if "store/store.py" in name and frame.f_code.co_name == "claim":
             return f"claim by {_place_of_claim(frame.f_locals['table'].name, frame.f_locals['where'])}"
         frame = frame.f_back
-    return "test"
+    return " < ".join(lines[:2]) or "test"
 
 
 def _place_of_claim(table: str, where: object) -> str:

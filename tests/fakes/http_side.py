@@ -15,6 +15,7 @@ from fakes.chain import FakeChain
 from gristmill_coordinator.api.renter_http import make_app
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.artifacts.store import ArtifactStore
+from gristmill_coordinator.chain.port import Chain
 from gristmill_coordinator.config import Config
 from gristmill_coordinator.links import Links
 from gristmill_coordinator.market import nodes
@@ -83,11 +84,20 @@ async def serving(root: Path, *, max_artifact_bytes: int = 10_000_000) -> AsyncI
     """A coordinator with an empty market."""
     clock = Clock()
     chain = FakeChain(clock=clock)
+    recipe_ids = {name: chain.add_recipe(royalty_bps=300, verifier_bps=600) for name in ("image-sorter", "text-sorter")}
+    async with coordinator_on(chain, root, clock, recipe_ids, max_artifact_bytes=max_artifact_bytes) as co:
+        yield Served(co, chain, clock, make_app(co))
+
+
+@asynccontextmanager
+async def coordinator_on(
+    chain: Chain, root: Path, clock: Clock, recipe_ids: dict[str, int], *, max_artifact_bytes: int = 10_000_000
+) -> AsyncIterator[Coordinator]:
+    """A coordinator on some chain, of which nothing runs by itself."""
     wake = Wake()
     store = open_store(f"sqlite+aiosqlite:///{root / 'coordinator.db'}", wake)
     async with store.engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
-    recipe_ids = {name: chain.add_recipe(royalty_bps=300, verifier_bps=600) for name in ("image-sorter", "text-sorter")}
     co = Coordinator(
         config=Config(data_dir=root, public_url=URL),
         store=store,
@@ -103,7 +113,7 @@ async def serving(root: Path, *, max_artifact_bytes: int = 10_000_000) -> AsyncI
         started_s=clock.now_s,
     )
     try:
-        yield Served(co, chain, clock, make_app(co))
+        yield co
     finally:
         await store.close()
 

@@ -12,7 +12,7 @@ from fakes.chain import FakeChain
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, dispatch, metering
+from gristmill_coordinator.stages import audit, dispatch, metering, payables
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.errors import NotAllowed
 from gristmill_protocol.ids import id_bytes32
@@ -88,6 +88,7 @@ class Machine:
     told_to_stop: set[str] = field(default_factory=set)
     released: list[str] = field(default_factory=list)
     audits: dict[str, pb.AuditRequest] = field(default_factory=dict)
+    payables: list[pb.Payable] = field(default_factory=list)
 
     @staticmethod
     def on(chain: FakeChain, name: str, *, ask: int = 200_000, slots: int = 2, **flags: object) -> "Machine":
@@ -110,6 +111,7 @@ class Machine:
         hello = pb.Hello(node_id=self.node_id, key=self.key.address, provider=self.provider, name=self.name)
         await nodes.node_connected(co, hello)
         self.outbox = co.links.register(self.node_id)
+        await payables.node_returned(co, self.node_id)
         await nodes.offer_received(co, self.node_id, self.offer)
         await self._beat(co)
         for run in self.runs.values():
@@ -165,6 +167,8 @@ class Machine:
             self.released.append(message.release.attempt_id)
         elif kind == "audit":
             self.audits[message.audit.audit_id] = message.audit
+        elif kind == "payable":
+            self.payables.append(message.payable)
         elif kind == "state_request":
             await self._serve(co, message.state_request)
 

@@ -11,8 +11,29 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from gristmill_protocol.errors import GristmillError, NotFound, Problem
-from gristmill_protocol.jobs import ArtifactRef, DataStats, JobSpec, Order, SignedOrder, TrainTask
-from gristmill_protocol.signing import ORDER_TYPE, RESERVATION_TYPE, Domain, order_message, sign
+from gristmill_protocol.jobs import (
+    ArtifactRef,
+    DataStats,
+    JobSpec,
+    Order,
+    Reservation,
+    SignedOrder,
+    SignedReservation,
+    SignedStatement,
+    Statement,
+    StatementLine,
+    TrainTask,
+)
+from gristmill_protocol.signing import (
+    ORDER_TYPE,
+    RESERVATION_TYPE,
+    STATEMENT_TYPE,
+    Domain,
+    order_message,
+    reservation_message,
+    sign,
+    statement_message,
+)
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_protocol.v1.provider_pb2_grpc import ProviderLinkServicer, add_ProviderLinkServicer_to_server
 from gristmill_provider.owner import Market
@@ -29,6 +50,9 @@ MARKET = Market(
     coordinator=1,
     operator=OPERATOR.address,
 )
+NONCE = 5
+DEADLINE_S = 2**39
+FORCED_FROM_S = DEADLINE_S - 2 * 86_400
 DATA = b"a packed data set"
 TOKEN = "let me in"
 
@@ -54,22 +78,69 @@ def task(attempt_id: str = "attempt_1", **changes: Any) -> TrainTask:
     return whole.model_copy(update=changes)
 
 
-def signed_order(wanted: JobSpec, *, renter: LocalAccount = RENTER, **changes: Any) -> SignedOrder:
+def signed_order(
+    wanted: JobSpec, *, renter: LocalAccount = RENTER, market: Market = MARKET, **changes: Any
+) -> SignedOrder:
     order = Order(
-        key=renter.address, coordinator=1, spec_digest=wanted.digest().hex(), cap_usd_micros=600_000, nonce=5,
-        deadline_s=2**39,
+        key=renter.address, coordinator=1, spec_digest=wanted.digest().hex(), cap_usd_micros=600_000, nonce=NONCE,
+        deadline_s=DEADLINE_S,
     ).model_copy(update=changes)  # fmt: skip
-    return SignedOrder(order=order, signature=sign(renter, MARKET.ledger, ORDER_TYPE, order_message(order)))
+    return SignedOrder(order=order, signature=sign(renter, market.ledger, ORDER_TYPE, order_message(order)))
+
+
+def reserved(
+    *, renter: LocalAccount = RENTER, market: Market = MARKET, operator: LocalAccount = OPERATOR, **changes: Any
+) -> SignedReservation:
+    """The coordinator's promise to the node of these tests, provider 3."""
+    whole = Reservation(
+        key=renter.address, coordinator=market.coordinator, provider=3, nonce=NONCE, cap_usd_micros=600_000,
+        accepted_usd_micros=0, forced_from_s=FORCED_FROM_S,
+    ).model_copy(update=changes)  # fmt: skip
+    signature = sign(operator, market.ledger, RESERVATION_TYPE, reservation_message(whole))
+    return SignedReservation(reservation=whole, signature=signature)
+
+
+def statement(
+    *lines: tuple[int, int],
+    renter: LocalAccount = RENTER,
+    market: Market = MARKET,
+    recipe: int = 1,
+    verifier: int = 4,
+    **changes: Any,
+) -> SignedStatement:
+    """A renter's statement that pays (provider, amount) each."""
+    whole = Statement(
+        nonce=NONCE,
+        deadline_s=DEADLINE_S,
+        lines=tuple(
+            StatementLine(provider=provider, verifier=verifier, recipe=recipe, amount_usd_micros=amount)
+            for provider, amount in lines
+        ),
+    ).model_copy(update=changes)
+    signature = sign(renter, market.ledger, STATEMENT_TYPE, statement_message(whole))
+    return SignedStatement(statement=whole, signature=signature)
+
+
+def payable(paying: SignedStatement, promise: SignedReservation, attempt_id: str = "attempt_1") -> pb.Payable:
+    return pb.Payable(
+        attempt_id=attempt_id,
+        signed_statement_json=paying.model_dump_json(),
+        signed_reservation_json=promise.model_dump_json(),
+    )
 
 
 def lease(
-    wanted: TrainTask | None = None, *, of: JobSpec | None = None, renter: LocalAccount = RENTER, **changes: Any
+    wanted: TrainTask | None = None,
+    *,
+    of: JobSpec | None = None,
+    renter: LocalAccount = RENTER,
+    order: SignedOrder | None = None,
+    promise: SignedReservation | None = None,
+    **changes: Any,
 ) -> pb.LeaseOffer:
     """A lease that a node in order takes."""
     of, wanted = of or spec(), wanted or task()
-    order = signed_order(of, renter=renter)
-    cap = changes.get("cap_usd_micros", 600_000)
-    reserved: dict[str, object] = {"key": renter.address, "coordinator": 1, "nonce": 5, "cap": cap}
+    order, promise = order or signed_order(of, renter=renter), promise or reserved(renter=renter)
     whole = pb.LeaseOffer(
         lease_id="lease_1",
         attempt_id=wanted.attempt_id,
@@ -79,9 +150,7 @@ def lease(
         task_json=wanted.model_dump_json(),
         price_usd_micros=400_000,
         recipe_id=1,
-        nonce=5,
-        reservation_signature=sign(OPERATOR, MARKET.ledger, RESERVATION_TYPE, reserved),
-        cap_usd_micros=600_000,
+        signed_reservation_json=promise.model_dump_json(),
         keep_states_s=60,
         flops=3_600_000_000_000,  # an hour at the fake trainer's speed
     )
@@ -159,8 +228,9 @@ class _CutOff(httpx.AsyncByteStream):
 class ScriptedCoordinator(ProviderLinkServicer):
     """Greets every node that proves its key, records what it says, acknowledges unless told not to."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, market: Market = MARKET) -> None:
         self.address = address
+        self._market = market
         self.received: list[pb.NodeMessage] = []
         self.greetings: list[tuple[pb.Hello, pb.Greeting, bytes]] = []
         self.acknowledges = True
@@ -209,9 +279,10 @@ class ScriptedCoordinator(ProviderLinkServicer):
     async def Connect(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
         hello = (await context.read()).hello
         challenge = sha256(hello.node_id.encode()).digest()
+        market = self._market
         asked = pb.Challenge(
-            challenge=challenge, chain_id=31337, registry=REGISTRY, ledger=LEDGER, coordinator=1,
-            operator=OPERATOR.address,
+            challenge=challenge, chain_id=market.ledger.chain_id, registry=market.registry.contract,
+            ledger=market.ledger.contract, coordinator=market.coordinator, operator=market.operator,
         )  # fmt: skip
         await context.write(pb.CoordinatorMessage(challenge=asked))
         greeting = (await context.read()).greeting

@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.provider_side import MARKET, RENTER, STRANGER, audit, lease, ref, signed_order, spec, task
+from fakes.provider_side import (
+    DEADLINE_S,
+    MARKET,
+    RENTER,
+    STRANGER,
+    audit,
+    lease,
+    ref,
+    reserved,
+    signed_order,
+    spec,
+    task,
+)
 from gristmill_protocol.errors import BadRequest, BadSignature, NotAllowed
 from gristmill_protocol.money import cost_usd_micros
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -54,12 +66,16 @@ def test_a_stranger_cannot_order_in_the_owners_name(config: NodeConfig) -> None:
         ({"task_json": task("../../etc").model_dump_json()}, "id is malformed"),
         ({"task_json": "{}"}, "cannot be read"),
         ({"spec_json": spec().model_dump_json().replace('"settings":{}', '"settings":{"x":NaN}')}, "another job"),
-        ({"nonce": 6}, "another order"),
-        ({"attempt_id": "attempt_9"}, "another order"),
+        ({"promise": reserved(nonce=6)}, "another order"),
+        ({"promise": reserved(renter=STRANGER)}, "another order"),
+        ({"promise": reserved(provider=4)}, "another provider's"),
+        ({"promise": reserved(coordinator=2)}, "another coordinator's"),
+        ({"promise": reserved(operator=STRANGER)}, "was signed by"),
+        ({"attempt_id": "attempt_9"}, "another task"),
         ({"flops": 0}, "how much work"),
-        ({"cap_usd_micros": 600_001}, "more than the cap"),
-        ({"cap_usd_micros": 399_999}, "more than the cap"),
-        ({"reservation_signature": "0x" + "01" * 65}, "reservation"),
+        ({"promise": reserved(cap_usd_micros=600_001)}, "more than the cap"),
+        ({"promise": reserved(cap_usd_micros=399_999)}, "more than the cap"),
+        ({"signed_reservation_json": "{}"}, "cannot be read"),
     ],
 )
 def test_a_lease_that_does_not_hold_together_is_declined(
@@ -95,6 +111,12 @@ def test_an_order_past_its_deadline_is_declined(config: NodeConfig) -> None:
         take(lease(), config, now_s=2**39)
 
 
+def test_there_must_be_time_to_settle_without_the_coordinator(config: NodeConfig) -> None:
+    take(lease(promise=reserved(forced_from_s=DEADLINE_S - 86_400)), config)
+    with pytest.raises(BadRequest, match="less than a day"):
+        take(lease(promise=reserved(forced_from_s=DEADLINE_S - 86_399)), config)
+
+
 def test_an_order_to_another_coordinator_is_declined(config: NodeConfig) -> None:
     order = signed_order(spec(), coordinator=2)
 
@@ -111,6 +133,7 @@ def test_a_moved_job_needs_only_its_rest_under_the_cap(config: NodeConfig) -> No
 @given(ask=st.integers(0, 5_000_000), flops=st.integers(1, 10**16), price=st.integers(0, 600_000))
 def test_no_lease_below_the_owners_price_is_taken(ask: int, flops: int, price: int) -> None:
     config = NodeConfig.model_construct(
+        provider_id=3,
         own_renters=(),
         recipes=("image-sorter",),
         paused=False,

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 import typer.main
 
-from gristmill.cli import account, jobs, key, tryout
+from gristmill.cli import jobs, key, market, tryout, wallet
 from gristmill.cli.screen import EXIT_INTERRUPTED, show_error, wants_json
 from gristmill_protocol.errors import BadRequest, GristmillError, MissingPart
 
@@ -47,9 +47,10 @@ def _app(args: Sequence[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for part in (jobs, tryout, account):
+    for part in (jobs, tryout, market):
         part.add_to(app)
     app.add_typer(key.app, name="key")
+    app.add_typer(wallet.app, name="wallet")
     for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
         app.add_typer(_group(entry, asked=args[:1] == [entry.name]), name=entry.name)
     return app

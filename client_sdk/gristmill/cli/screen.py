@@ -51,7 +51,7 @@ def watching() -> Console:
     return Console(stderr=True)
 
 
-def require_yes(question: str, *, yes: bool) -> None:
+def require_yes(question: str, *, yes: bool, what: str = "This spends money") -> None:
     """Go on only if the person agrees to spend.
 
     Raises:
@@ -60,9 +60,7 @@ def require_yes(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise BadRequest(
-            "This spends money, and nobody is there to ask.", effect="Nothing was ordered.", todo="Add --yes."
-        )
+        raise BadRequest(f"{what}, and nobody is there to ask.", effect="Nothing was ordered.", todo="Add --yes.")
     if not typer.confirm(question, err=True):
         raise typer.Exit(0)
 

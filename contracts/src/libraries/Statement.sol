@@ -14,7 +14,7 @@ type Statement is uint256;
 /// One payment:   provider 32 | verifier 32 | recipe 32 | amount 96        (to the low end; 24 bytes on the wire)
 type Line is uint256;
 
-using {position, nonce, deadline, linesAt, end, structHash, signer} for Statement global;
+using {position, nonce, deadline, linesAt, end, total, givenTo, structHash, signer} for Statement global;
 using {provider, verifier, recipe, amount} for Line global;
 
 uint256 constant HEAD_BYTES = 75;
@@ -62,6 +62,28 @@ function linesAt(Statement self) pure returns (uint256) {
 function end(Statement self) pure returns (uint256) {
     unchecked {
         return self.linesAt() + uint16(Statement.unwrap(self)) * LINE_BYTES;
+    }
+}
+
+function total(Statement self) pure returns (uint256 sum) {
+    uint256 to = self.end();
+    // At most 2^16 amounts of 96 bits.
+    unchecked {
+        for (uint256 cursor = self.linesAt(); cursor < to; cursor += LINE_BYTES) {
+            sum += readLine(cursor).amount();
+        }
+    }
+}
+
+/// What the lines give to one provider, before fees and shares.
+function givenTo(Statement self, uint256 payee) pure returns (uint256 sum) {
+    uint256 to = self.end();
+    // At most 2^16 amounts of 96 bits.
+    unchecked {
+        for (uint256 cursor = self.linesAt(); cursor < to; cursor += LINE_BYTES) {
+            Line line = readLine(cursor);
+            if (line.provider() == payee) sum += line.amount();
+        }
     }
 }
 

@@ -21,8 +21,8 @@ abstract contract Market is Test {
     address internal constant VERIFIER_PAYOUT = address(0xB0B2);
     address internal constant AUTHOR_PAYOUT = address(0xB0B3);
     uint96 internal constant MINIMUM_BOND = 10e6;
-    uint40 internal constant FAR = 2 ** 39;
     uint40 internal constant NOW = 1_800_000_000;
+    uint40 internal constant FAR = NOW + 2 days;
 
     AccessManager internal manager;
     TestUSD internal token;
@@ -39,7 +39,7 @@ abstract contract Market is Test {
     function setUp() public virtual {
         vm.warp(NOW);
         manager = new AccessManager(ADMIN);
-        token = new TestUSD();
+        token = _newToken();
         _deploy(token);
         operator = vm.addr(OPERATOR_SECRET);
         renter = vm.addr(RENTER_SECRET);
@@ -49,6 +49,10 @@ abstract contract Market is Test {
         verifier = ledger.addPayee(VERIFIER_PAYOUT);
         author = ledger.addPayee(AUTHOR_PAYOUT);
         recipe = ledger.addRecipe(author, 300, 200);
+    }
+
+    function _newToken() internal virtual returns (TestUSD) {
+        return new TestUSD();
     }
 
     function _deploy(IERC20 money) internal {
@@ -111,9 +115,32 @@ abstract contract Market is Test {
         return ledger.settle(coordinator, batch);
     }
 
-    function _reservation(address key, uint32 nonce, uint96 cap) internal view returns (bytes memory) {
-        return
-            _sign(OPERATOR_SECRET, keccak256(abi.encode(ledger.RESERVATION_TYPEHASH(), key, coordinator, nonce, cap)));
+    function _reservation(address key, uint32 nonce, uint96 cap)
+        internal
+        view
+        returns (LedgerTypes.Reservation memory)
+    {
+        return _reservation(OPERATOR_SECRET, key, nonce, cap, 0);
+    }
+
+    function _reservation(uint256 secret, address key, uint32 nonce, uint96 cap, uint96 accepted)
+        internal
+        view
+        returns (LedgerTypes.Reservation memory)
+    {
+        return _reservation(secret, coordinator, key, nonce, cap, accepted);
+    }
+
+    function _reservation(uint256 secret, uint32 where, address key, uint32 nonce, uint96 cap, uint96 accepted)
+        internal
+        view
+        returns (LedgerTypes.Reservation memory)
+    {
+        bytes32 structHash = keccak256(
+            abi.encode(ledger.RESERVATION_TYPEHASH(), key, where, provider, nonce, cap, accepted, NOW)
+        );
+        (bytes32 r, bytes32 vs) = vm.signCompact(secret, _digest(address(ledger), "Gristmill Ledger", structHash));
+        return LedgerTypes.Reservation(provider, cap, accepted, NOW, r, vs);
     }
 
     /// r || s || v over a struct hash in the Ledger's domain.

@@ -53,3 +53,36 @@ contract ReenteringToken is ERC20("Re", "RE") {
         return super.transferFrom(from, to, amount);
     }
 }
+
+/// Refuses a receiver, keeps a tenth or says no, as its owner pleases at the time.
+contract MoodyToken is ERC20("Moody", "MOOD") {
+    address public refused;
+    bool public keepsFee;
+    bool public saysNo;
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+
+    function refuse(address who) external {
+        refused = who;
+    }
+
+    function setFee(bool keeps) external {
+        keepsFee = keeps;
+    }
+
+    function setSaysNo(bool no) external {
+        saysNo = no;
+    }
+
+    function transferFrom(address from, address to, uint256 amount) public override returns (bool) {
+        return !saysNo && super.transferFrom(from, to, amount);
+    }
+
+    function _update(address from, address to, uint256 amount) internal override {
+        require(to == address(0) || to != refused, "refused");
+        super._update(from, to, amount);
+        if (keepsFee && from != address(0) && to != address(0)) super._update(to, address(0), amount / 10);
+    }
+}

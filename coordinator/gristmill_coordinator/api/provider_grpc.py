@@ -14,7 +14,7 @@ from gristmill_coordinator.api.auth import issue, node_subject
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, dispatch, metering
+from gristmill_coordinator.stages import audit, dispatch, metering, payables
 from gristmill_protocol.errors import BadRequest, GristmillError, PortInUse, Unavailable
 from gristmill_protocol.ids import node_prefix
 from gristmill_protocol.signing import GREETING_TYPE, require_signer
@@ -130,6 +130,7 @@ class ProviderLink(ProviderLinkServicer):
         co.links.send(node_id, self._welcome(node_id))
         logger.info("node_connected", node_id=node_id)
         try:
+            await payables.node_returned(co, node_id)
             await _until_one_ends(self._listen(node_id, context), _write(outbox, context), self._renew_token(node_id))
         finally:
             if co.links.unregister(node_id, outbox):

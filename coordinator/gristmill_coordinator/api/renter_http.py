@@ -5,18 +5,19 @@ from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
 
-from gristmill_coordinator import views
+from gristmill_coordinator import accounts, views
 from gristmill_coordinator.api import artifacts_http
 from gristmill_coordinator.api.auth import RenterSignIn
 from gristmill_coordinator.api.callers import Co, Renter
 from gristmill_coordinator.api.errors import BodyLimit, add_error_handlers
 from gristmill_coordinator.app import Coordinator
-from gristmill_coordinator.stages import intake, settlement
+from gristmill_coordinator.stages import intake, relaying, settlement
 from gristmill_protocol.api import (
     AccountView,
     Challenge,
     ChallengeRequest,
     EventsView,
+    HealthView,
     InfoView,
     OfferView,
     RecipeView,
@@ -24,11 +25,13 @@ from gristmill_protocol.api import (
     SessionRequest,
 )
 from gristmill_protocol.jobs import JobSpec, JobSubmission, JobView, Quote, SignedStatement
+from gristmill_protocol.wallet import HistoryView, RelayView, SignedDeposit, SignedOpening, SignedWithdrawal
 from gristmill_trainer import catalog
 
 # An order carries its whole ladder: about 450 bytes a rung, two rungs a segment.
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _MAX_WAIT_S = 30.0
+_PLACE = r"^([0-9]{1,15}-[0-9]{1,9})?$"  # HistoryView.before
 
 router = APIRouter()
 
@@ -55,6 +58,11 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.get("/v1/health")
+async def health(co: Co) -> HealthView:
+    return await views.health(co)
+
+
 @router.get("/v1/info")
 async def info(co: Co) -> InfoView:
     chain = co.chain.info
@@ -68,6 +76,7 @@ async def info(co: Co) -> InfoView:
         coordinator=chain.coordinator_id,
         recipes=co.recipe_ids,
         max_artifact_bytes=co.artifacts.max_bytes,
+        deposits=await accounts.deposit_terms(co),
     )
 
 
@@ -106,7 +115,37 @@ async def session(signed: SessionRequest, request: Request) -> Session:
 
 @router.get("/v1/account")
 async def account(co: Co, renter: Renter) -> AccountView:
-    return await views.account(co, renter)
+    return await accounts.account(co, renter)
+
+
+@router.get("/v1/account/history")
+async def history(
+    co: Co,
+    renter: Renter,
+    before: Annotated[str, Query(pattern=_PLACE)] = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> HistoryView:
+    return await accounts.history(co, renter, before, limit)
+
+
+@router.post("/v1/account/open")
+async def open_account(by: SignedOpening, co: Co, renter: Renter) -> RelayView:
+    return await relaying.open_account(co, renter, by)
+
+
+@router.post("/v1/account/deposits")
+async def deposit(by: SignedDeposit, co: Co, renter: Renter) -> RelayView:
+    return await relaying.deposit(co, renter, by)
+
+
+@router.post("/v1/account/withdrawals")
+async def withdraw(by: SignedWithdrawal, co: Co, renter: Renter) -> RelayView:
+    return await relaying.withdraw(co, by)
+
+
+@router.get("/v1/account/relays/{relay_id}")
+async def relay(relay_id: str, co: Co, renter: Renter) -> RelayView:
+    return await relaying.view(co, renter, relay_id)
 
 
 @router.post("/v1/quotes")

@@ -1,18 +1,27 @@
 """What the coordinator needs of a chain; money is micro-USD, addresses are EIP-55 checksummed, hashes 0x-prefixed hex.
 
-Every method but sign_reservation may raise ChainUnavailable: the node cannot be reached or did not answer in time.
-The methods that send return as soon as the node holds the transaction; follow it with tx(). Where the contract would
-refuse it as things stand, they raise Conflict with the contract's reason and send nothing.
+Every method but sign and sign_reservation may raise ChainUnavailable: the node cannot be reached, did not answer in
+time or has no answer. What it says of its blocks is checked by chain/watcher.py, and believed as far as that held.
+A transaction is signed first, so that its hash can be stored, and then sent; chain/sender.py alone does that.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol
 
-from gristmill_protocol.jobs import SignedStatement
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from gristmill_coordinator.domain.gas import Bid
+from gristmill_protocol.errors import Conflict
+from gristmill_protocol.jobs import Reservation, SignedStatement
 from gristmill_protocol.signing import Domain
+from gristmill_protocol.wallet import SignedDeposit, SignedOpening, SignedWithdrawal
 
 ZERO_ADDRESS = "0x" + "00" * 20
+
+
+class TooMuchGas(Conflict):
+    """A call needs more gas than a block has."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,10 @@ class ChainInfo:
     registry: str
     token: str
     coordinator_id: int
+    commons_payee: int  # the Ledger's payee id of the commons
     operator: str
+    start_block: int = 0  # nothing of ours is in an earlier block
+    collectors: Mapping[str, str] = field(default_factory=dict)  # kind of SignedDeposit -> where it is handed in
 
     @property
     def ledger_domain(self) -> Domain:
@@ -44,6 +56,9 @@ class AccountState:
     balance_usd_micros: int  # less what the owner has asked to withdraw
     owner: str
     coordinator: int  # the only coordinator that can settle against it
+    withdrawing_usd_micros: int = 0  # what the owner would get of what it asked for, as things stand
+    unlock_at_s: int = 0  # when it may have it; 0: it has asked for nothing
+    requests: int = 0  # to withdraw, so far
 
 
 @dataclass(frozen=True)
@@ -79,14 +94,121 @@ class Award:
     amount_usd_micros: int
 
 
+class _Call(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AnchorCall(_Call):
+    """Publish a window's root."""
+
+    kind: Literal["anchor"] = "anchor"
+    root: str  # 32 bytes, hex
+
+
+class SettleCall(_Call):
+    """Settle statements in one transaction. The contract skips what it cannot pay and pays the others."""
+
+    kind: Literal["settle"] = "settle"
+    batch: tuple[SignedStatement, ...]
+
+
+class SlashCall(_Call):
+    """Take the sum of the awards from a provider's stake and hand them out."""
+
+    kind: Literal["slash"] = "slash"
+    provider: int
+    awards: tuple[Award, ...]
+    evidence: str  # 32 bytes, hex: the digest of what proves the fraud, for the record
+
+
+class OpenCall(_Call):
+    """Open a key's account, by the key's signature."""
+
+    kind: Literal["open"] = "open"
+    key: str
+    opening: SignedOpening
+
+
+class DepositCall(_Call):
+    """Move a holder's tokens into a key's account, by the holder's signature."""
+
+    kind: Literal["deposit"] = "deposit"
+    key: str
+    by: SignedDeposit
+
+
+class RequestWithdrawalCall(_Call):
+    """Ask to withdraw, by the owner's signature."""
+
+    kind: Literal["request_withdrawal"] = "request_withdrawal"
+    signed: SignedWithdrawal
+
+
+class WithdrawCall(_Call):
+    """Pay a withdrawal whose delay is over to the account's owner."""
+
+    kind: Literal["withdraw"] = "withdraw"
+    key: str
+
+
+class EmptyCall(_Call):
+    """Nothing: it only uses up a nonce."""
+
+    kind: Literal["empty"] = "empty"
+
+
+# What others signed and the operator only pays the gas for; and what ends a withdrawal.
+RelayCall = OpenCall | DepositCall | RequestWithdrawalCall | WithdrawCall
+Call = Annotated[AnchorCall | SettleCall | SlashCall | RelayCall | EmptyCall, Field(discriminator="kind")]
+CALL: TypeAdapter[Call] = TypeAdapter(Call)
+
+
 @dataclass(frozen=True)
-class TxState:
+class Block:
+    number: int
+    hash: str
+    parent: str
+    at_s: int
+    gas_limit: int
+
+
+@dataclass(frozen=True)
+class Log:
+    """An event of the Ledger or the Registry."""
+
+    block: int
+    block_hash: str
+    index: int  # in its block
+    tx_hash: str
+    contract: str  # ledger or registry
+    name: str
+    args: dict[str, Any]  # by the ABI's names: int, bool, text and bytes
+
+
+@dataclass(frozen=True)
+class Fees:
+    """What the next block asks for, wei per gas."""
+
+    base_fee_wei: int
+    tip_wei: int  # what others lately gave besides
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A transaction ready to be sent. The same call, nonce, gas and bid give the same hash."""
+
+    hash: str
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class Receipt:
     """A transaction that is in a block."""
 
     block: int
+    block_hash: str
     succeeded: bool
     gas_used: int
-    confirmations: int  # 1 when its block is the newest
 
 
 class Chain(Protocol):
@@ -95,44 +217,72 @@ class Chain(Protocol):
     @property
     def info(self) -> ChainInfo: ...
 
+    # What the contracts hold
+
     async def account(self, key: str) -> AccountState:
         """The account of a renter's hot key."""
 
+    async def tokens(self, holder: str) -> int:
+        """The stablecoin that an address holds, outside all accounts."""
+
+    async def token_domain(self) -> Domain:
+        """The EIP-712 domain that the stablecoin's holders sign in."""
+
     async def nonce_used(self, key: str, nonce: int) -> bool:
         """Whether a statement under this nonce has been settled."""
-
-    async def settled(self, key: str, nonce: int) -> int | None:
-        """The total that was settled under a nonce, None while none was."""
 
     async def provider(self, provider_id: int) -> ProviderState: ...
 
     async def recipe(self, recipe_id: int) -> RecipeTerms: ...
 
-    async def anchor(self, root: bytes) -> str:
-        """Publish a window's 32-byte root; gives the transaction's hash."""
+    async def balances(self, keys: Sequence[str], block: int) -> list[int]:
+        """The whole balances of accounts as of a block."""
 
-    async def settle(self, batch: Sequence[SignedStatement]) -> str:
-        """Settle statements in one transaction; gives its hash.
+    async def held(self, block: int) -> int:
+        """The stablecoin that the Ledger held as of a block."""
 
-        The contract skips a statement it cannot pay and pays the others, so success of the transaction is not yet
-        payment: ask settled(). Ask nonce_used() first: a nonce pays once, a repeated statement only costs gas.
+    # Blocks
 
-        Raises:
-            BadSignature: a signature is not 65 bytes r || s || v.
-        """
+    async def chain_id(self) -> int: ...
 
-    async def slash(self, provider_id: int, awards: Sequence[Award], evidence: bytes) -> str:
-        """Take the sum of the awards from a provider's stake and hand them out; gives the transaction's hash.
+    async def head(self) -> Block:
+        """The newest block."""
 
-        Args:
-            evidence: 32-byte digest of what proves the fraud, for the record.
-        """
+    async def block(self, number: int) -> Block | None:
+        """A block by its number; None if the node has none."""
 
-    async def tx(self, tx_hash: str) -> TxState | None:
-        """Where a transaction stands; None while it is in no block."""
+    async def logs(self, first: int, last: int) -> list[Log]:
+        """The contracts' events in these blocks, in their order."""
 
     async def beacon_after(self, block: int) -> bytes | None:
         """The prevrandao (32 bytes) of the block after this one; None until that block exists."""
 
-    def sign_reservation(self, key: str, nonce: int, cap_usd_micros: int) -> str:
-        """The operator's signature that this nonce of this account is reserved for a lease, up to the cap."""
+    # The operator's transactions
+
+    async def transaction_count(self, block: int | None = None) -> int:
+        """How many of its transactions are in blocks, up to this one: the next nonce to be used."""
+
+    async def fees(self) -> Fees: ...
+
+    async def estimate(self, call: Call) -> int:
+        """Gas that a call takes as things stand.
+
+        Raises:
+            TooMuchGas: more than fits into a block.
+            Conflict: the contract would refuse it, with the contract's own reason.
+            BadSignature: a statement's signature is not 65 bytes r || s || v.
+        """
+
+    def sign(self, call: Call, *, nonce: int, gas: int, bid: Bid) -> Signed: ...
+
+    async def send(self, raw: bytes) -> str:
+        """Hand a signed transaction to the node; why it would not take it, "" if it holds it now."""
+
+    async def knows(self, tx_hash: str) -> bool:
+        """Whether the node holds a transaction, be it in a block or waiting."""
+
+    async def receipt(self, tx_hash: str) -> Receipt | None:
+        """Where a transaction is; None while it is in no block."""
+
+    def sign_reservation(self, reservation: Reservation) -> str:
+        """The operator's signature of a promise to a provider."""

@@ -18,6 +18,7 @@ class JobReason(StrEnum):
     SIGNATURE_WANTED = "signature_wanted"
     STATEMENT_HELD = "statement_held"
     UNFUNDED = "unfunded"
+    TOO_DEAR = "too_dear"
     DONE = "done"
     FAILED = "failed"
     STOPPED = "stopped"
@@ -46,6 +47,7 @@ _STATE = {
     JobReason.SIGNATURE_WANTED: JobState.SETTLING,
     JobReason.STATEMENT_HELD: JobState.SETTLING,
     JobReason.UNFUNDED: JobState.SETTLING,
+    JobReason.TOO_DEAR: JobState.SETTLING,
     JobReason.DONE: JobState.DONE,
     JobReason.FAILED: JobState.FAILED,
     JobReason.STOPPED: JobState.STOPPED,
@@ -76,12 +78,18 @@ _RANK = {
     AttemptState.FAILED: 3,
 }
 
+# A statement that pays the job is held, and not settled yet.
+PAYING = (JobReason.STATEMENT_HELD, JobReason.UNFUNDED, JobReason.TOO_DEAR)
+
 ACTIVE = tuple(state for state in AttemptState if not state.ended)
 
 
 def reasons(*states: JobState) -> tuple[JobReason, ...]:
     """The reasons that put a job into one of these states."""
     return tuple(reason for reason, state in _STATE.items() if state in states)
+
+
+UNENDED = reasons(*(state for state in JobState if not state.ended))
 
 
 def may_follow(earlier: JobReason, later: JobReason) -> bool:

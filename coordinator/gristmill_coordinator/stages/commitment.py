@@ -6,13 +6,26 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.chain.cursors import watched
+from gristmill_coordinator.chain.port import AnchorCall
+from gristmill_coordinator.chain.sender import submit
+from gristmill_coordinator.domain.gas import Outcome
 from gristmill_coordinator.domain.jobs import ACTIVE
 from gristmill_coordinator.domain.windows import Finding, Start, broken, kept, samples
-from gristmill_coordinator.stages.loop import each
+from gristmill_coordinator.stages.loop import REFUSED_AGAIN_S, each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
-from gristmill_coordinator.store.store import Row, Tx, keep
-from gristmill_coordinator.store.tables import anchors, attempts, audits, jobs, segments, standings, windows
+from gristmill_coordinator.store.store import Row, Tx, claimed, keep
+from gristmill_coordinator.store.tables import (
+    anchors,
+    attempts,
+    audits,
+    jobs,
+    segments,
+    standings,
+    transactions,
+    windows,
+)
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SignedRecord, draw_segments, window_root
 from gristmill_protocol.jobs import AttemptState, Quote, WindowState
@@ -22,8 +35,8 @@ _AGAIN_S = 1.0
 
 
 async def step(co: Coordinator) -> int:
-    """Close windows, anchor roots, draw samples; how many of these moved on."""
-    return await _close(co) + await _gather(co) + await _anchor(co) + await _draw(co)
+    """Close windows, have their roots anchored, draw samples; how many of these moved on."""
+    return await _close(co) + await _gather(co) + await _draw(co)
 
 
 async def _close(co: Coordinator) -> int:
@@ -120,45 +133,40 @@ async def _gather(co: Coordinator) -> int:
     leaves = [bytes.fromhex(row.root) for row in rows]
     anchor_id = co.new_id("anchor")
     async with co.store.write() as tx:
-        await tx.run(sa.insert(anchors).values(anchor_id=anchor_id, root=merkle_root(leaves).hex()))
+        root = merkle_root(leaves).hex()
+        transaction_id = await submit(co, tx, AnchorCall(root=root))
+        await tx.run(sa.insert(anchors).values(anchor_id=anchor_id, root=root, transaction_id=transaction_id))
         for index, row in enumerate(rows):
             await keep(tx, windows, row, anchor_id=anchor_id, proof=_proof(prove(leaves, index)))
     return len(rows)
 
 
-async def _anchor(co: Coordinator) -> int:
-    """Send the roots. One that is sent twice, because we died in between, is anchored twice: that harms nobody."""
-    where = sa.and_(anchors.c.beacon.is_(None), anchors.c.tx_hash.is_(None))
-    rows = await co.store.claim(anchors, where, now=co.clock(), hold_s=co.config.claim_s, limit=co.config.batch)
-    return await each(co, anchors, rows, _anchor_one)
-
-
-async def _anchor_one(co: Coordinator, row: Row) -> int:
-    tx_hash = await co.chain.anchor(bytes.fromhex(row.root))
-    async with co.store.write() as tx:
-        return await keep(tx, anchors, row, tx_hash=tx_hash, sent_s=co.clock())
-
-
 async def _draw(co: Coordinator) -> int:
     """COMMITTED -> SAMPLED, by the randomness of the block after the anchor's: nobody knew it when they committed."""
-    where = sa.and_(anchors.c.beacon.is_(None), anchors.c.tx_hash.is_not(None))
+    sent = transactions.c
+    beacon_is_final = sa.and_(sent.outcome == Outcome.SUCCEEDED, sent.block + co.config.confirmations <= watched())
+    failed = sent.outcome.not_in((Outcome.PENDING, Outcome.SUCCEEDED))
+    known = sa.exists().where(sent.transaction_id == anchors.c.transaction_id, sa.or_(beacon_is_final, failed))
+    where = sa.and_(anchors.c.beacon.is_(None), sa.or_(anchors.c.transaction_id.is_(None), known))
     rows = await co.store.claim(anchors, where, now=co.clock(), hold_s=co.config.claim_s, limit=co.config.batch)
     return await each(co, anchors, rows, _draw_one)
 
 
 async def _draw_one(co: Coordinator, row: Row) -> int:
-    """Draw the samples of an anchor's windows if its beacon exists; how many windows."""
-    state = await co.chain.tx(row.tx_hash)
-    beacon = None
-    if state is not None and state.succeeded and state.confirmations >= co.config.confirmations:
-        beacon = await co.chain.beacon_after(state.block)
-    now = co.clock()
-    lost = state is None and now > row.sent_s + co.config.resend_tx_s
-    failed = state is not None and not state.succeeded
+    """Draw the samples of an anchor's windows, or have its root anchored anew; how many windows."""
+    async with co.store.read() as tx:
+        sent = (await job_rows.by_id(tx, transactions, [row.transaction_id])).get(row.transaction_id)
+    anchored = sent is not None and sent.outcome == Outcome.SUCCEEDED
+    beacon = await co.chain.beacon_after(sent.block) if sent is not None and anchored else None
     async with co.store.write() as tx:
         if beacon is not None:
             return await _draw_all(co, tx, row, beacon)
-        await keep(tx, anchors, row, due_s=now + _AGAIN_S, tx_hash=None if lost or failed else row.tx_hash)
+        if anchored:
+            await keep(tx, anchors, row, due_s=co.clock() + _AGAIN_S)
+        elif sent is not None:
+            await keep(tx, anchors, row, due_s=co.clock() + REFUSED_AGAIN_S, transaction_id=None)
+        elif await claimed(tx, anchors, row):
+            await keep(tx, anchors, row, transaction_id=await submit(co, tx, AnchorCall(root=row.root)))
     return 0
 
 

@@ -17,7 +17,6 @@ logger = structlog.get_logger()
 _TEXTS = {
     JobReason.MOVING: "It goes on from the last verified step and looks for a machine.",
     JobReason.ACCEPTED: "The work is verified and is being paid.",
-    JobReason.STOPPED: "You stopped it before anything was verified; nothing is charged.",
 }
 
 
@@ -54,7 +53,11 @@ async def _conclude(co: Coordinator, tx: Tx, row: Row) -> None:
     ending_text = row.ending_text
     if ending is Ending.FAILED and not ending_text:
         ending_text = f"It failed on {len(failures)} machines; the last time: {failures[-1].reason}"
-    text = ending_text if reason is JobReason.FAILED else _TEXTS[reason]
+    text = {
+        JobReason.FAILED: ending_text,
+        JobReason.STOPPED: f"{ending_text} Nothing was verified before; nothing is charged.",
+        **_TEXTS,
+    }[reason]
     now = co.clock()
     values = {"reason": reason, "reason_text": text, "ending": ending, "ending_text": ending_text, "queued_s": now}
     if await keep(tx, jobs, row, **values):

@@ -7,6 +7,7 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.jobs import ACTIVE, Ending, attempt_advances
 from gristmill_coordinator.domain.tasks import run_task
 from gristmill_coordinator.domain.windows import UNJUDGED
+from gristmill_coordinator.stages.payables import reserve
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx, change, grant, keep
 from gristmill_coordinator.store.tables import attempts, jobs, segments, windows
@@ -103,7 +104,7 @@ async def _still_waiting(co: Coordinator, tx: Tx, row: Row) -> None:
 
 
 def _lease(co: Coordinator, row: Row, job: Row) -> pb.CoordinatorMessage:
-    spec, quote, order = JobSpec.model_validate(job.spec), Quote.model_validate(job.quote), job.order["order"]
+    spec, quote = JobSpec.model_validate(job.spec), Quote.model_validate(job.quote)
     task = run_task(
         spec,
         quote,
@@ -124,9 +125,7 @@ def _lease(co: Coordinator, row: Row, job: Row) -> pb.CoordinatorMessage:
             image=co.config.image(job.recipe, row.sandbox),
             price_usd_micros=row.price_usd_micros,
             recipe_id=quote.recipe_id,
-            nonce=quote.nonce,
-            reservation_signature=co.chain.sign_reservation(order["key"], quote.nonce, quote.cap_usd_micros),
-            cap_usd_micros=quote.cap_usd_micros,
+            signed_reservation_json=reserve(co, row, job, accepted_usd_micros=0).model_dump_json(),
             keep_states_s=co.config.keep_states_s,
             flops=quote.plan.flops,
         )

@@ -11,12 +11,12 @@ import structlog
 from gristmill_coordinator import views
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import orders
-from gristmill_coordinator.domain.jobs import Ending, JobReason, before
+from gristmill_coordinator.domain.jobs import JobReason
 from gristmill_coordinator.stages.quoting import lock_renter
 from gristmill_coordinator.stages.quoting import quote as quote
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
-from gristmill_coordinator.store.store import Tx, change
+from gristmill_coordinator.store.store import Tx
 from gristmill_protocol.errors import BadData, BadRequest, BalanceBelowCap, Conflict, NotFound, QuoteExpired
 from gristmill_protocol.jobs import JobSpec, JobSubmission, JobView, Quote
 from gristmill_protocol.money import format_usd
@@ -65,14 +65,8 @@ async def stop(co: Coordinator, renter: str, job_id: str) -> JobView:
         mine = sa.and_(jobs.c.job_id == job_id, jobs.c.renter == renter)
         if await tx.row(sa.select(jobs.c.job_id).where(mine)) is None:
             raise NotFound(f"You have no job {job_id}.")
-        stopping = {"ending": Ending.STOPPED, "ending_text": "You stopped it.", "reason": JobReason.STOP_ASKED}
-        stopped = await change(
-            tx, jobs, sa.and_(mine, jobs.c.reason.in_(before(JobReason.STOP_ASKED)), jobs.c.ending == Ending.NONE),
-            reason_text="You stopped it. What is proven is checked and paid.", **stopping,
-        )  # fmt: skip
-        if stopped:
+        if await job_rows.stop(tx, job_id, "You stopped it."):
             await job_rows.tell(tx, job_id, "state", "You stopped the job.", now=co.clock())
-            tx.wake("watch", "conclude")
     return await views.job(co, renter, job_id)
 
 

@@ -12,8 +12,8 @@ from gristmill_protocol.errors import ChainUnavailable, Conflict
 
 logger = structlog.get_logger()
 
-_CHAIN_AGAIN_S = 3.0
-_REFUSED_AGAIN_S = 60.0
+CHAIN_AGAIN_S = 3.0
+REFUSED_AGAIN_S = 60.0
 
 Step = Callable[[Coordinator], Awaitable[int]]
 Handle = Callable[[Coordinator, Row], Awaitable[int]]
@@ -43,15 +43,16 @@ async def each(co: Coordinator, table: sa.Table, rows: Sequence[Row], handle: Ha
             handled += await handle(co, row)
         except ChainUnavailable as err:
             logger.warning("chain_unavailable", table=table.name, rows=len(rows) - at, why=err.what)
-            await _put_off(co, table, rows[at:], _CHAIN_AGAIN_S)
+            await put_off(co, table, rows[at:])
             break
         except Conflict as err:
             logger.error("chain_refused", table=table.name, why=err.what)
-            await _put_off(co, table, [row], _REFUSED_AGAIN_S)
+            await put_off(co, table, [row], REFUSED_AGAIN_S)
     return handled
 
 
-async def _put_off(co: Coordinator, table: sa.Table, rows: Sequence[Row], seconds: float) -> None:
+async def put_off(co: Coordinator, table: sa.Table, rows: Sequence[Row], seconds: float = CHAIN_AGAIN_S) -> None:
+    """Free claimed rows, to be looked at again later."""
     async with co.store.write() as tx:
         for row in rows:
             await keep(tx, table, row, due_s=co.clock() + seconds)

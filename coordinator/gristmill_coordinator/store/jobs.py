@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from gristmill_coordinator.domain.jobs import ACTIVE, JobReason
+from gristmill_coordinator.domain.jobs import ACTIVE, Ending, JobReason, before
 from gristmill_coordinator.store.store import Row, Tx, change
 from gristmill_coordinator.store.tables import attempts, audits, events, jobs, statements, windows
 from gristmill_protocol.canonical import sha256_json
@@ -25,6 +25,22 @@ async def tell(tx: Tx, job_id: str, kind: str, text: str, *, now: float, **field
     values = {"job_id": job_id, "seq": seq, "at_ms": int(now * 1000), "kind": kind, "text": text, "fields": fields}
     await tx.run(sa.insert(events).values(**values))
     tx.wake(job_id)
+
+
+async def stop(tx: Tx, job_id: str, why: str) -> bool:
+    """Have a job end; what is proven is checked and paid. False, and nothing changed, if it was ending anyway.
+
+    Args:
+        why: a sentence.
+    """
+    open_ = sa.and_(
+        jobs.c.job_id == job_id, jobs.c.reason.in_(before(JobReason.STOP_ASKED)), jobs.c.ending == Ending.NONE
+    )
+    stopping = {"ending": Ending.STOPPED, "ending_text": why, "reason": JobReason.STOP_ASKED}
+    if not await change(tx, jobs, open_, reason_text=f"{why} What is proven is checked and paid.", **stopping):
+        return False
+    tx.wake("watch", "conclude")
+    return True
 
 
 async def end_attempt(tx: Tx, attempt: Row, state: AttemptState, reason: str, *, now: float, **values: Any) -> bool:
@@ -64,6 +80,18 @@ async def hold(tx: Tx, job_id: str, signed: SignedStatement) -> None:
     held = signed.model_dump(mode="json")
     statement_id = sha256_json(held["statement"]).hex()
     await tx.add(statements, {"job_id": job_id, "statement_id": statement_id, "signed": held})
+
+
+async def held(tx: Tx, job_id: str) -> list[SignedStatement]:
+    """The job's signed statements."""
+    query = sa.select(statements.c.signed).where(statements.c.job_id == job_id).order_by(statements.c.statement_id)
+    return [SignedStatement.model_validate(row.signed) for row in await tx.rows(query)]
+
+
+async def note_payable(tx: Tx, job_id: str) -> None:
+    """Have the job's providers told what is payable now."""
+    await change(tx, attempts, attempts.c.job_id == job_id, payable_news=True)
+    tx.wake("payables")
 
 
 async def loads(tx: Tx) -> dict[str, int]:

@@ -48,6 +48,14 @@ def _int(name: str, default: int | None = None) -> Column[Any]:
     return Column(name, BigInteger, nullable=False, default=default)
 
 
+def _maybe_int(name: str) -> Column[Any]:
+    return Column(name, BigInteger)
+
+
+def _number(name: str) -> Column[Any]:
+    return Column(name, BigInteger, primary_key=True, autoincrement=False)
+
+
 def _time(name: str, default: float | None = 0.0) -> Column[Any]:
     return Column(name, Float(53), nullable=False, default=default)
 
@@ -66,6 +74,10 @@ def _maybe_json(name: str) -> Column[Any]:
 
 def _job() -> Column[Any]:
     return Column("job_id", ForeignKey("jobs.job_id"), nullable=False, index=True)
+
+
+def _transaction() -> Column[Any]:
+    return Column("transaction_id", ForeignKey("transactions.transaction_id"), index=True)
 
 
 def _claim() -> tuple[Column[Any], Column[Any]]:
@@ -135,7 +147,9 @@ jobs = Table(
     _maybe_json("wanted"),  # Statement that the renter is asked to sign
     _time("wanted_s"),
     _maybe_text("statement_id"),  # the one that pays
-    Column("settlement_id", ForeignKey("settlements.settlement_id"), index=True),
+    _transaction(),  # the settlement that it is in
+    _maybe_text("settle_tx"),  # the transaction that paid, whoever sent it
+    _int("paid_usd_micros", 0),
     *_claim(),
     UniqueConstraint("renter", "request_id"),
 )
@@ -174,6 +188,8 @@ attempts = Table(
     _time("stopped_s"),  # when the node was first told to stop
     _time("ended_s"),
     _flag("released"),
+    # Its node has not been told yet what is payable.
+    Column("payable_news", Boolean, nullable=False, default=False, index=True),
     *_claim(),
     UniqueConstraint("job_id", "number"),
 )
@@ -243,8 +259,7 @@ anchors = Table(
     metadata,
     _key("anchor_id"),
     _text("root"),
-    _maybe_text("tx_hash"),
-    _time("sent_s"),
+    _transaction(),
     _maybe_text("beacon"),
     *_claim(),
     Index("ix_anchors_waiting", "beacon", "due_s"),
@@ -258,16 +273,6 @@ statements = Table(
     _json("signed"),
 )
 
-settlements = Table(
-    "settlements",
-    metadata,
-    _key("settlement_id"),
-    _maybe_text("tx_hash"),
-    _time("sent_s"),
-    _flag("closed"),
-    *_claim(),
-)
-
 slashes = Table(
     "slashes",
     metadata,
@@ -279,8 +284,8 @@ slashes = Table(
     _json("verifiers"),  # payee ids that found the fraud
     _text("evidence"),  # SHA-256 of what proves it
     _text("reason"),
+    _transaction(),
     _maybe_text("tx_hash"),
-    _time("sent_s"),
     _flag("closed"),
     *_claim(),
 )
@@ -297,3 +302,88 @@ events = Table(
 )
 
 grants = Table("grants", metadata, _key("sha256"), _key("subject"))
+
+# The chain: what we send there (chain/sender.py), what we saw there (chain/watcher.py), what does not add up.
+
+transactions = Table(
+    "transactions",
+    metadata,
+    _key("transaction_id"),
+    _text("kind"),  # of the call
+    _json("payload"),  # chain.port.Call
+    _maybe_int("worth_usd_micros"),  # what its gas may cost at most; none: whatever it takes
+    _maybe_text("sender"),  # the operator's address, once it has a nonce
+    _maybe_int("nonce"),  # of that address; assigned once, stored before anything is sent
+    _int("gas", 0),
+    _json("sends"),  # chain.sender.Send, the oldest first: the same nonce at rising fees
+    _maybe_text("tx_hash"),  # the send that is in a block
+    _maybe_int("block"),
+    _maybe_text("block_hash"),
+    Column("outcome", String, nullable=False, index=True, default=""),  # domain.gas.Outcome, once it is final
+    _text("reason", ""),
+    _time("created_s", None),
+    _time("due_s"),
+    UniqueConstraint("sender", "nonce"),
+)
+
+# What the operator pays the gas of for an account.
+relays = Table(
+    "relays",
+    metadata,
+    _key("relay_id"),  # SHA-256 of the call and, for a withdrawal's end, of the request that it ends
+    _text("renter"),  # whose account
+    _text("kind"),
+    Column("transaction_id", ForeignKey("transactions.transaction_id"), nullable=False),
+    _time("created_s", None),
+    Index("ix_relays_renter_kind", "renter", "kind"),
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    _number("number"),
+    _text("hash"),
+    _text("parent"),
+    _int("at_s"),
+)
+
+ledger_events = Table(
+    "ledger_events",
+    metadata,
+    _number("block"),
+    _number("log_index"),
+    _text("block_hash"),
+    _text("tx_hash"),
+    _text("contract"),  # ledger or registry
+    Column("name", String, nullable=False, index=True),  # as in the ABI
+    _json("args"),  # by the ABI's names; bytes are 0x-prefixed hex, numbers of more than 63 bits decimal text
+    _maybe_text("key"),  # the checksummed address of the account or node key that it is about
+    Column("payee", BigInteger, index=True),  # the payee or provider that it is about
+    _maybe_int("nonce"),
+    _maybe_int("amount_usd_micros"),  # its amount, total or sum paid
+    _int("at_s"),
+    Index("ix_ledger_events_key_nonce", "key", "nonce"),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    _key("name"),  # who works from here: one at a time, whatever the number of replicas
+    _int("block", 0),  # done up to this block
+    _maybe_text("hash"),
+    _time("moved_s"),
+    _text("trouble", ""),  # what is wrong with the node that it works from
+    *_claim(),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    _key("subject"),
+    _text("text"),
+    _int("expected"),
+    _int("found"),
+    _int("block"),
+    _time("raised_s", None),
+    _time("cleared_s"),  # 0 while the difference stands
+)

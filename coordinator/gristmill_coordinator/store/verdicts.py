@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gristmill_coordinator.domain.windows import UNJUDGED, Finding
-from gristmill_coordinator.store.jobs import end_attempt, tell
+from gristmill_coordinator.store.jobs import end_attempt, note_payable, tell
 from gristmill_coordinator.store.store import Row, Tx, change, keep
 from gristmill_coordinator.store.tables import attempts, audits, jobs, nodes, slashes, standings, windows
 from gristmill_protocol.jobs import ArtifactRef, AttemptState, WindowState
@@ -59,6 +59,7 @@ async def accept(
     """Pass a claimed window: its steps become payable and its last state the one to go on from."""
     if not await keep(tx, windows, window, state=WindowState.PASSED, verifier=verifier, reason=""):
         return False
+    await note_payable(tx, window.job_id)  # attempts before jobs, as in end_attempt: or the two may wait for ever
     moved = await change(
         tx,
         jobs,

@@ -19,6 +19,7 @@ The stream between a provider's node and a coordinator. The node dials; both sid
   AttemptUpdate(finished)       ->
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
   AuditReply(digests)           ->
+                                <-  Payable(statement)              "so much is accepted; this pays it without me"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.
@@ -127,6 +128,7 @@ class CoordinatorMessage(_message.Message):
     AUDIT_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    PAYABLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___Challenge: ...
     @_builtins.property
@@ -147,6 +149,8 @@ class CoordinatorMessage(_message.Message):
 
     @_builtins.property
     def release(self) -> Global___ReleaseAttempt: ...
+    @_builtins.property
+    def payable(self) -> Global___Payable: ...
     def __init__(
         self,
         *,
@@ -159,12 +163,13 @@ class CoordinatorMessage(_message.Message):
         audit: Global___AuditRequest | None = ...,
         refused: Global___Refused | None = ...,
         release: Global___ReleaseAttempt | None = ...,
+        payable: Global___Payable | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -453,9 +458,7 @@ class LeaseOffer(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     PRICE_USD_MICROS_FIELD_NUMBER: _builtins.int
     RECIPE_ID_FIELD_NUMBER: _builtins.int
-    NONCE_FIELD_NUMBER: _builtins.int
-    RESERVATION_SIGNATURE_FIELD_NUMBER: _builtins.int
-    CAP_USD_MICROS_FIELD_NUMBER: _builtins.int
+    SIGNED_RESERVATION_JSON_FIELD_NUMBER: _builtins.int
     KEEP_STATES_S_FIELD_NUMBER: _builtins.int
     FLOPS_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
@@ -472,11 +475,8 @@ class LeaseOffer(_message.Message):
     price_usd_micros: _builtins.int
     """for the whole job on this machine"""
     recipe_id: _builtins.int
-    nonce: _builtins.int
-    """of the statement that pays"""
-    reservation_signature: _builtins.str
-    """EIP-712 Reservation by the coordinator"""
-    cap_usd_micros: _builtins.int
+    signed_reservation_json: _builtins.str
+    """jobs.SignedReservation: which nonce pays, and how much at most"""
     keep_states_s: _builtins.int
     """keep boundary states this long after the window is committed"""
     flops: _builtins.int
@@ -493,15 +493,13 @@ class LeaseOffer(_message.Message):
         image: _builtins.str = ...,
         price_usd_micros: _builtins.int = ...,
         recipe_id: _builtins.int = ...,
-        nonce: _builtins.int = ...,
-        reservation_signature: _builtins.str = ...,
-        cap_usd_micros: _builtins.int = ...,
+        signed_reservation_json: _builtins.str = ...,
         keep_states_s: _builtins.int = ...,
         flops: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "cap_usd_micros", b"cap_usd_micros", "flops", b"flops", "image", b"image", "job_id", b"job_id", "keep_states_s", b"keep_states_s", "lease_id", b"lease_id", "nonce", b"nonce", "price_usd_micros", b"price_usd_micros", "recipe_id", b"recipe_id", "reservation_signature", b"reservation_signature", "signed_order_json", b"signed_order_json", "spec_json", b"spec_json", "task_json", b"task_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "flops", b"flops", "image", b"image", "job_id", b"job_id", "keep_states_s", b"keep_states_s", "lease_id", b"lease_id", "price_usd_micros", b"price_usd_micros", "recipe_id", b"recipe_id", "signed_order_json", b"signed_order_json", "signed_reservation_json", b"signed_reservation_json", "spec_json", b"spec_json", "task_json", b"task_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -729,6 +727,37 @@ class ReleaseAttempt(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseAttempt: _TypeAlias = ReleaseAttempt  # noqa: Y015
+
+@_typing.final
+class Payable(_message.Message):
+    """How much of an attempt's work is accepted. Sent whenever it grows and to a node that comes back, and not
+    acknowledged: the node keeps the highest, with which it is paid even if the coordinator is gone for good.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    SIGNED_STATEMENT_JSON_FIELD_NUMBER: _builtins.int
+    SIGNED_RESERVATION_JSON_FIELD_NUMBER: _builtins.int
+    attempt_id: _builtins.str
+    signed_statement_json: _builtins.str
+    """jobs.SignedStatement: the renter's, with the provider's lines"""
+    signed_reservation_json: _builtins.str
+    """jobs.SignedReservation: accepted is the sum of those lines"""
+    def __init__(
+        self,
+        *,
+        attempt_id: _builtins.str = ...,
+        signed_statement_json: _builtins.str = ...,
+        signed_reservation_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "signed_reservation_json", b"signed_reservation_json", "signed_statement_json", b"signed_statement_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Payable: _TypeAlias = Payable  # noqa: Y015
 
 @_typing.final
 class StateRequest(_message.Message):

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from fakes.http_side import SECRET, URL, Served
-from gristmill import Client
-from gristmill._wallet import Wallet
+from gristmill import Client, _calls
+from gristmill._wallet import Wallet, ledger_domain
 from gristmill_coordinator.api.auth import issue, node_subject, renter_subject
 from gristmill_protocol.ladder import ladder_statements
 
@@ -22,6 +22,7 @@ ROLES = ("nobody", "renter A", "renter B", "node")
 # 400: let in, and told that the empty body is wrong.
 EXPECTED: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("GET", "/healthz"): (200, 200, 200, 200),
+    ("GET", "/v1/health"): (200, 200, 200, 200),
     ("GET", "/openapi.json"): (200, 200, 200, 200),
     ("GET", "/v1/info"): (200, 200, 200, 200),
     ("GET", "/v1/recipes"): (200, 200, 200, 200),
@@ -29,6 +30,11 @@ EXPECTED: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("POST", "/v1/auth/challenge"): (400, 400, 400, 400),
     ("POST", "/v1/auth/session"): (400, 400, 400, 400),
     ("GET", "/v1/account"): (401, 200, 200, 403),
+    ("GET", "/v1/account/history"): (401, 200, 200, 403),
+    ("POST", "/v1/account/open"): (401, 400, 400, 403),
+    ("POST", "/v1/account/deposits"): (401, 400, 400, 403),
+    ("POST", "/v1/account/withdrawals"): (401, 400, 400, 403),
+    ("GET", "/v1/account/relays/{relay_id}"): (401, 200, 404, 403),
     ("POST", "/v1/quotes"): (401, 400, 400, 403),
     ("POST", "/v1/jobs"): (401, 400, 400, 403),
     ("GET", "/v1/jobs"): (401, 200, 200, 403),
@@ -44,9 +50,10 @@ EXPECTED: dict[tuple[str, str], tuple[int, int, int, int]] = {
 
 @dataclass
 class Town:
-    """A's job and artifact, and a token for each role."""
+    """A's job, artifact and relay, and a token for each role."""
 
     job_id: str
+    relay_id: str
     headers: dict[str, dict[str, str]]
     statement_of_b: str  # JSON, signed by renter B
 
@@ -70,7 +77,17 @@ async def town(served: Served, http: httpx.AsyncClient, tmp_path: Path) -> Town:
     }
     headers = {role: {"Authorization": f"Bearer {_token(served, name)}"} for role, name in subjects.items()}
     await http.put(f"/v1/artifacts/{DIGEST}", content=CONTENT, headers=headers["renter A"])
-    return Town(job.id, headers | {"nobody": {}}, statement.model_dump_json())
+    served.chain.give(account_a.address, 2_000_000)
+    relay_id = await asyncio.to_thread(_hand_in, client)
+    return Town(job.id, relay_id, headers | {"nobody": {}}, statement.model_dump_json())
+
+
+def _hand_in(client: Client) -> str:
+    """A withdrawal that is under way; its relay."""
+    signed = client._key.wallet().sign_withdrawal(
+        ledger_domain(client.info()), key=client.address, amount_usd_micros=1, request=0
+    )
+    return client.send(_calls.withdraw(signed)).relay_id
 
 
 def _token(served: Served, subject: str) -> str:
@@ -89,7 +106,7 @@ def test_table_knows_every_endpoint(served: Served) -> None:
 async def test_every_endpoint_answers_every_role_as_the_table_says(http: httpx.AsyncClient, town: Town) -> None:
     found: dict[tuple[str, str], tuple[int, ...]] = {}
     for method, path in EXPECTED:
-        address = path.format(job_id=town.job_id, sha256=DIGEST)
+        address = path.format(job_id=town.job_id, relay_id=town.relay_id, sha256=DIGEST)
         # B puts last, so that it holds no artifact while it may not read A's.
         content = CONTENT if method == "PUT" else None
         if method != "PUT":

@@ -1,9 +1,12 @@
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from fakes.chain_worlds import EvmWorld, FakeWorld, World
 from fakes.evm import Evm, evm_market, have_anvil
+from fakes.world import World as Market
+from gristmill_coordinator.config import Config
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,13 @@ def world(request: pytest.FixtureRequest) -> World:
     if request.param == "fake":
         return FakeWorld()
     return EvmWorld(request.getfixturevalue("evm"))
+
+
+@pytest.fixture
+async def market(tmp_path: Path) -> AsyncIterator[Market]:
+    """A coordinator on the chain in memory, whose steps a test takes one by one."""
+    config = Config(data_dir=tmp_path, confirmations=2, resend_tx_s=60)
+    market = Market(tmp_path, f"sqlite+aiosqlite:///{tmp_path / 'coordinator.db'}", config)
+    await market.start()
+    yield market
+    await market.stop()

@@ -12,11 +12,32 @@ from fakes.evm import Evm
 from gristmill_contracts import onboarding
 from gristmill_contracts.anvil import set_automine
 from gristmill_coordinator.chain.evm import EvmChain
-from gristmill_coordinator.chain.port import ZERO_ADDRESS, AccountState, Award, ProviderState, RecipeTerms
+from gristmill_coordinator.chain.port import (
+    ZERO_ADDRESS,
+    AccountState,
+    AnchorCall,
+    Award,
+    Call,
+    EmptyCall,
+    Log,
+    ProviderState,
+    RecipeTerms,
+    SettleCall,
+    SlashCall,
+    TooMuchGas,
+)
+from gristmill_coordinator.domain.gas import Bid
 from gristmill_protocol.errors import BadSignature, ChainUnavailable, Conflict
-from gristmill_protocol.jobs import SignedStatement, Statement, StatementLine
+from gristmill_protocol.jobs import Reservation, SignedStatement, Statement, StatementLine
 from gristmill_protocol.money import split_line
-from gristmill_protocol.signing import RESERVATION_TYPE, STATEMENT_TYPE, recover, sign, statement_message
+from gristmill_protocol.signing import (
+    RESERVATION_TYPE,
+    STATEMENT_TYPE,
+    recover,
+    reservation_message,
+    sign,
+    statement_message,
+)
 
 FAR = 2**39
 
@@ -42,12 +63,30 @@ def signed(world: World, key: LocalAccount, nonce: int, amount: int, **fields: i
     return SignedStatement(statement=statement, signature=signature)
 
 
-async def settle(world: World, *batch: SignedStatement) -> None:
-    tx_hash = await world.chain.settle(batch)
+async def send(world: World, call: Call, *, nonce: int | None = None, times: int = 1) -> str:
+    """Send a call as the operator, bidding so many times what is asked; its hash."""
+    chain = world.chain
+    fees, gas = await chain.fees(), await chain.estimate(call)
+    nonce = await chain.transaction_count() if nonce is None else nonce
+    bid = Bid(times * (2 * fees.base_fee_wei + fees.tip_wei), times * fees.tip_wei)
+    signed = chain.sign(call, nonce=nonce, gas=gas * 5 // 4, bid=bid)
+    assert signed == chain.sign(call, nonce=nonce, gas=gas * 5 // 4, bid=bid)
+    assert await chain.send(signed.raw) == ""
+    return signed.hash
+
+
+def anchor(byte: str) -> AnchorCall:
+    return AnchorCall(root=byte * 64)
+
+
+async def settle(world: World, *batch: SignedStatement) -> list[Log]:
+    """Settle in a block of its own; the events."""
+    tx_hash = await send(world, SettleCall(batch=batch))
     world.mine()
-    state = await world.chain.tx(tx_hash)
-    assert state is not None
-    assert state.succeeded
+    receipt = await world.chain.receipt(tx_hash)
+    assert receipt is not None
+    assert receipt.succeeded
+    return await world.chain.logs(receipt.block, receipt.block)
 
 
 async def test_unknown_things_are_empty_not_errors(world: World) -> None:
@@ -56,9 +95,10 @@ async def test_unknown_things_are_empty_not_errors(world: World) -> None:
     assert await world.chain.account(stranger) == AccountState(0, ZERO_ADDRESS, 0)
     assert await world.chain.provider(999_999) == ProviderState(ZERO_ADDRESS, ZERO_ADDRESS, 0, active=False)
     assert await world.chain.recipe(999_999) == RecipeTerms(0, 0, 0, active=False)
-    assert await world.chain.tx("0x" + "ab" * 32) is None
+    assert await world.chain.receipt("0x" + "ab" * 32) is None
+    assert not await world.chain.knows("0x" + "ab" * 32)
+    assert await world.chain.block(999_999) is None
     assert not await world.chain.nonce_used(stranger, 0)
-    assert await world.chain.settled(stranger, 0) is None
 
 
 async def test_an_account_belongs_to_its_owner_and_coordinator(world: World, renter: LocalAccount) -> None:
@@ -98,14 +138,14 @@ async def test_a_statement_pays_everybody_and_uses_its_nonce(world: World, rente
     assert world.credit(0) - treasury == split.treasury
     assert (await world.chain.account(renter.address)).balance_usd_micros == 10_000_000 - 1_234_567
     assert await world.chain.nonce_used(renter.address, 7)
-    assert await world.chain.settled(renter.address, 7) == 1_234_567
+    assert world.settled(renter.address, 7) == 1_234_567
 
 
 async def test_bad_statements_are_skipped_and_the_others_paid(world: World, renter: LocalAccount) -> None:
     recipe = world.add_recipe(royalty_bps=0, verifier_bps=0)
     stranger = Account.create()
 
-    await settle(
+    logs = await settle(
         world,
         signed(world, stranger, 1, 1_000_000, recipe=recipe),
         signed(world, renter, 1, 11_000_000, recipe=recipe),  # more than there is
@@ -115,9 +155,16 @@ async def test_bad_statements_are_skipped_and_the_others_paid(world: World, rent
         signed(world, renter, 4, 3_000_000, recipe=recipe),  # the nonce is used by now
     )
 
-    paid = {nonce: await world.chain.settled(renter.address, nonce) for nonce in (1, 2, 3, 4)}
+    paid = {nonce: world.settled(renter.address, nonce) for nonce in (1, 2, 3, 4)}
     assert paid == {1: None, 2: None, 3: None, 4: 2_000_000}
-    assert await world.chain.settled(stranger.address, 1) is None
+    assert [(log.name, log.args["nonce"], log.args.get("why", 0)) for log in logs] == [
+        ("StatementSkipped", 1, 1),
+        ("StatementSkipped", 1, 6),
+        ("StatementSkipped", 2, 4),
+        ("StatementSkipped", 3, 5),
+        ("StatementSettled", 4, 0),
+        ("StatementSkipped", 4, 3),
+    ]
     assert (await world.chain.account(renter.address)).balance_usd_micros == 8_000_000
 
 
@@ -128,43 +175,144 @@ async def test_an_unfunded_nonce_can_still_be_paid(world: World, renter: LocalAc
 
     await settle(world, signed(world, renter, 5, 10_000_000, recipe=recipe))
 
-    assert await world.chain.settled(renter.address, 5) == 10_000_000
+    assert world.settled(renter.address, 5) == 10_000_000
 
 
 async def test_a_signature_of_the_wrong_form_is_refused_before_sending(world: World, renter: LocalAccount) -> None:
     statement = signed(world, renter, 7, 1, recipe=1).statement
 
     with pytest.raises(BadSignature):
-        await world.chain.settle([SignedStatement(statement=statement, signature="0x1234")])
+        await world.chain.estimate(SettleCall(batch=(SignedStatement(statement=statement, signature="0x1234"),)))
 
 
-async def test_a_transaction_is_followed_to_its_confirmations(world: World) -> None:
-    tx_hash = await world.chain.anchor(b"r" * 32)
-    assert await world.chain.tx(tx_hash) is None
+async def test_blocks_are_linked_and_hold_what_was_sent(world: World) -> None:
+    before = await world.chain.head()
+    tx_hash = await send(world, anchor("a"))
+    assert await world.chain.receipt(tx_hash) is None
+    assert await world.chain.knows(tx_hash)
 
     world.mine(3)
 
-    state = await world.chain.tx(tx_hash)
-    assert state is not None
-    assert (state.succeeded, state.confirmations) == (True, 3)
-    assert state.gas_used > 21_000
+    receipt, block = await world.chain.receipt(tx_hash), await world.chain.block(before.number + 1)
+    assert receipt is not None
+    assert block is not None
+    assert (block.parent, receipt.block, receipt.block_hash) == (before.hash, block.number, block.hash)
+    assert (await world.chain.head()).number == before.number + 3
+    assert receipt.succeeded
+    assert receipt.gas_used > 21_000
+    [log] = await world.chain.logs(block.number, before.number + 3)
+    assert (log.block, log.block_hash, log.tx_hash) == (block.number, block.hash, tx_hash)
+    assert (log.contract, log.name) == ("registry", "Anchored")
+    assert log.args == {"coordinator": world.chain.info.coordinator_id, "root": b"\xaa" * 32}
+
+
+async def test_sending_the_same_again_changes_nothing_and_a_used_nonce_is_refused(world: World) -> None:
+    fees, nonce = await world.chain.fees(), await world.chain.transaction_count()
+    bid = Bid(2 * fees.base_fee_wei + fees.tip_wei, fees.tip_wei)
+    signed_ = world.chain.sign(anchor("b"), nonce=nonce, gas=100_000, bid=bid)
+
+    assert [await world.chain.send(signed_.raw) for _ in range(2)] == ["", ""]
+    world.mine()
+
+    assert "nonce" in await world.chain.send(signed_.raw)
+    assert await world.chain.transaction_count() == nonce + 1
+    assert await world.chain.transaction_count((await world.chain.head()).number - 1) == nonce
+
+
+async def test_a_nonce_is_replaced_only_for_more(world: World) -> None:
+    nonce = await world.chain.transaction_count()
+    first = await send(world, anchor("c"), nonce=nonce)
+    fees, gas = await world.chain.fees(), await world.chain.estimate(anchor("d"))
+    same = Bid(2 * fees.base_fee_wei + fees.tip_wei, fees.tip_wei)
+    cheap = world.chain.sign(anchor("d"), nonce=nonce, gas=gas, bid=same)
+    assert "underpriced" in await world.chain.send(cheap.raw)
+
+    second = await send(world, anchor("e"), nonce=nonce, times=2)
+    world.mine()
+
+    assert not await world.chain.knows(first)
+    assert await world.chain.receipt(second) is not None
+
+
+async def test_nonces_are_used_in_order_and_a_missing_one_holds_up_the_next(world: World) -> None:
+    nonce = await world.chain.transaction_count()
+    later = await send(world, anchor("1"), nonce=nonce + 1)
+    world.mine()
+    assert await world.chain.receipt(later) is None
+
+    empty = await send(world, EmptyCall(), nonce=nonce)
+    world.mine()
+
+    assert await world.chain.receipt(empty) is not None
+    assert await world.chain.receipt(later) is not None
+
+
+async def test_a_dropped_transaction_is_forgotten(world: World) -> None:
+    tx_hash = await send(world, anchor("2"))
+
+    world.drop(tx_hash)
+    world.mine()
+
+    assert not await world.chain.knows(tx_hash)
+    assert await world.chain.receipt(tx_hash) is None
+
+
+async def test_a_reorganisation_takes_blocks_and_payments_back(world: World, renter: LocalAccount) -> None:
+    recipe = world.add_recipe(royalty_bps=0, verifier_bps=0)
+    count = await world.chain.transaction_count()
+    await settle(world, signed(world, renter, 6, 1_000_000, recipe=recipe))
+    before = await world.chain.head()
+
+    world.reorganise(1)
+
+    after = await world.chain.head()
+    assert (after.number, after.parent) == (before.number, before.parent)
+    assert after.hash != before.hash
+    assert await world.chain.logs(after.number, after.number) == []
+    assert await world.chain.transaction_count() == count
+    assert await world.chain.balances([renter.address], after.number) == [10_000_000]
+
+
+async def test_balances_are_those_of_a_block(world: World, renter: LocalAccount) -> None:
+    recipe = world.add_recipe(royalty_bps=0, verifier_bps=0)
+    before = (await world.chain.head()).number
+
+    await settle(world, signed(world, renter, 8, 4_000_000, recipe=recipe))
+
+    stranger = Account.create().address
+    assert await world.chain.balances([renter.address, stranger], before) == [10_000_000, 0]
+    assert await world.chain.balances([renter.address, stranger], before + 1) == [6_000_000, 0]
+    assert await world.chain.held(before) == await world.chain.held(before + 1) >= 10_000_000
+
+
+async def test_a_call_that_fits_no_block_is_told_from_one_that_is_refused(world: World, renter: LocalAccount) -> None:
+    one = signed(world, renter, 9, 1, recipe=1)
+    world.limit_gas(60_000)
+
+    with pytest.raises(TooMuchGas):
+        await world.chain.estimate(SettleCall(batch=(one,) * 8))
+    world.limit_gas(30_000_000)
+
+    assert (await world.chain.head()).gas_limit == 30_000_000
+    assert await world.chain.estimate(SettleCall(batch=(one,) * 8)) > 60_000
 
 
 async def test_a_beacon_exists_once_the_next_block_does_and_never_changes(world: World) -> None:
-    tx_hash = await world.chain.anchor(b"r" * 32)
-    world.mine()
-    state = await world.chain.tx(tx_hash)
-    assert state is not None
-    assert await world.chain.beacon_after(state.block) is None
+    block = (await world.chain.head()).number
+    assert await world.chain.beacon_after(block) is None
 
     world.mine(2)
 
-    first = await world.chain.beacon_after(state.block)
-    second = await world.chain.beacon_after(state.block + 1)
+    first = await world.chain.beacon_after(block)
+    second = await world.chain.beacon_after(block + 1)
     assert first is not None
     assert len(first) == 32
     assert first != second
-    assert await world.chain.beacon_after(state.block) == first
+    assert await world.chain.beacon_after(block) == first
+
+
+def slash(provider: int, *awards: Award) -> SlashCall:
+    return SlashCall(provider=provider, awards=awards, evidence="ee" * 32)
 
 
 async def test_a_slash_moves_stake_to_renter_verifier_and_treasury(world: World, renter: LocalAccount) -> None:
@@ -172,44 +320,60 @@ async def test_a_slash_moves_stake_to_renter_verifier_and_treasury(world: World,
     verifier, treasury = world.add_payee(), world.credit(0)
     before = await world.chain.provider(provider)
 
-    awards = [Award(renter.address, 10_000_000), Award(verifier, 6_000_000), Award(0, 3_000_000)]
-    tx_hash = await world.chain.slash(provider, awards, b"e" * 32)
+    awards = Award(renter.address, 10_000_000), Award(verifier, 6_000_000), Award(0, 3_000_000)
+    tx_hash = await send(world, slash(provider, *awards))
     world.mine()
 
-    state = await world.chain.tx(tx_hash)
-    assert state is not None
-    assert state.succeeded
+    receipt = await world.chain.receipt(tx_hash)
+    assert receipt is not None
+    assert receipt.succeeded
     after = await world.chain.provider(provider)
     assert after == replace(before, bonded_usd_micros=1_000_000, active=False)
     assert (await world.chain.account(renter.address)).balance_usd_micros == 20_000_000
     assert (world.credit(verifier), world.credit(0) - treasury) == (6_000_000, 3_000_000)
+    logs = await world.chain.logs(receipt.block, receipt.block)
+    assert [log.name for log in logs] == ["Slashed", "Deposited", "PayeeCredited", "PayeeCredited"]
+    assert logs[0].args == {"provider": provider, "amount": 19_000_000, "evidence": b"\xee" * 32}
+    assert logs[1].args == {"key": renter.address, "from": world.chain.info.registry, "amount": 10_000_000}
 
 
-async def test_a_slash_the_contract_would_refuse_is_not_sent(world: World, renter: LocalAccount) -> None:
+async def test_a_slash_the_contract_would_refuse_is_said(world: World, renter: LocalAccount) -> None:
     provider = world.add_provider(node_key=Account.create().address, bonded_usd_micros=20_000_000)
 
     with pytest.raises(Conflict, match="StakeTooLow"):
-        await world.chain.slash(provider, [Award(renter.address, 20_000_001)], bytes(32))
+        await world.chain.estimate(slash(provider, Award(renter.address, 20_000_001)))
     with pytest.raises(Conflict, match="NotOpen"):
-        await world.chain.slash(provider, [Award(Account.create().address, 1)], bytes(32))
+        await world.chain.estimate(slash(provider, Award(Account.create().address, 1)))
 
 
 async def test_two_slashes_on_their_way_take_the_stake_once(world: World, renter: LocalAccount) -> None:
     provider = world.add_provider(node_key=Account.create().address, bonded_usd_micros=20_000_000)
-    sent = [await world.chain.slash(provider, [Award(renter.address, 20_000_000)], bytes(32)) for _ in range(2)]
+    nonce = await world.chain.transaction_count()
+    call = slash(provider, Award(renter.address, 20_000_000))
+    sent = [await send(world, call, nonce=nonce + at) for at in range(2)]
     world.mine()
 
-    states = [await world.chain.tx(tx_hash) for tx_hash in sent]
+    receipts = [await world.chain.receipt(tx_hash) for tx_hash in sent]
 
-    assert [state.succeeded for state in states if state] == [True, False]
+    assert [receipt.succeeded for receipt in receipts if receipt] == [True, False]
     assert (await world.chain.account(renter.address)).balance_usd_micros == 30_000_000
 
 
 async def test_a_reservation_is_the_operators_signature(world: World, renter: LocalAccount) -> None:
-    signature = world.chain.sign_reservation(renter.address, 7, 5_000_000)
-
     info = world.chain.info
-    message = {"key": renter.address, "coordinator": info.coordinator_id, "nonce": 7, "cap": 5_000_000}
+    reservation = Reservation(
+        key=renter.address,
+        coordinator=info.coordinator_id,
+        provider=3,
+        nonce=7,
+        cap_usd_micros=5_000_000,
+        accepted_usd_micros=1_000_000,
+        forced_from_s=1_800_000_000,
+    )
+
+    signature = world.chain.sign_reservation(reservation)
+
+    message = reservation_message(reservation)
     assert recover(info.ledger_domain, RESERVATION_TYPE, message, signature) == info.operator
 
 
@@ -231,7 +395,7 @@ async def test_a_fake_chain_that_cannot_be_reached_says_so() -> None:
     chain = FakeChain(reachable=False)
 
     with pytest.raises(ChainUnavailable):
-        await chain.anchor(bytes(32))
+        await chain.head()
 
 
 @pytest.mark.chain

@@ -33,6 +33,7 @@ async def dying(request: pytest.FixtureRequest, tmp_path: Path, config: Config) 
     yield world
     await world.stop()
     assert len(died) > 20, died
+    assert len([place for place in died if place.startswith(("sender.py", "watcher.py", "settlement.py"))]) > 8, died
 
 
 async def survive(world: World, action: Callable[[], Awaitable[object]]) -> None:

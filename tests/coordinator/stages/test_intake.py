@@ -4,7 +4,7 @@ import pytest
 from eth_account import Account
 
 from fakes.world import World
-from gristmill_coordinator import views
+from gristmill_coordinator import accounts, views
 from gristmill_coordinator.stages import intake
 from gristmill_protocol.errors import (
     BadData,
@@ -203,7 +203,7 @@ async def test_reserved_money_cannot_be_reserved_again(market: World) -> None:
         await market.submit(spec, "request-2")
 
     assert caught.value.details["reserved_usd_micros"] == quote.cap_usd_micros
-    account = await views.account(market.co, market.renter_key)
+    account = await accounts.account(market.co, market.renter_key)
     assert account.available_usd_micros == quote.cap_usd_micros - 1
 
 

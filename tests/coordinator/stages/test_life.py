@@ -4,7 +4,7 @@ import pytest
 
 from fakes.machine import honest, lazy
 from fakes.world import World
-from gristmill_coordinator import views
+from gristmill_coordinator import accounts, views
 from gristmill_coordinator.stages import intake, settlement
 from gristmill_protocol.jobs import AttemptState, JobState, WindowState
 from gristmill_protocol.money import FEE_BPS
@@ -139,7 +139,7 @@ async def test_a_job_the_renter_broke_fails_without_a_charge(world: World) -> No
     assert len(view.attempts) == 1
     assert view.bill is None
     assert world.chain.credits == {}
-    assert (await views.account(world.co, world.renter_key)).reserved_usd_micros == 0
+    assert (await accounts.account(world.co, world.renter_key)).reserved_usd_micros == 0
 
 
 async def test_a_stopped_job_pays_for_the_verified_part_only(world: World) -> None:

@@ -11,23 +11,60 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
-        "anchors",
-        sa.Column("anchor_id", sa.String(), nullable=False),
-        sa.Column("root", sa.String(), nullable=False),
-        sa.Column("tx_hash", sa.String(), nullable=True),
-        sa.Column("sent_s", sa.Float(precision=53), nullable=False),
-        sa.Column("beacon", sa.String(), nullable=True),
+        "alarms",
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("expected", sa.BigInteger(), nullable=False),
+        sa.Column("found", sa.BigInteger(), nullable=False),
+        sa.Column("block", sa.BigInteger(), nullable=False),
+        sa.Column("raised_s", sa.Float(precision=53), nullable=False),
+        sa.Column("cleared_s", sa.Float(precision=53), nullable=False),
+        sa.PrimaryKeyConstraint("subject", name=op.f("pk_alarms")),
+    )
+    op.create_table(
+        "blocks",
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("parent", sa.String(), nullable=False),
+        sa.Column("at_s", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_blocks")),
+    )
+    op.create_table(
+        "cursors",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("block", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.String(), nullable=True),
+        sa.Column("moved_s", sa.Float(precision=53), nullable=False),
+        sa.Column("trouble", sa.String(), nullable=False),
         sa.Column("lock_token", sa.String(), nullable=True),
         sa.Column("due_s", sa.Float(precision=53), nullable=False),
-        sa.PrimaryKeyConstraint("anchor_id", name=op.f("pk_anchors")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_cursors")),
     )
-    op.create_index("ix_anchors_waiting", "anchors", ["beacon", "due_s"], unique=False)
     op.create_table(
         "grants",
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", "subject", name=op.f("pk_grants")),
     )
+    op.create_table(
+        "ledger_events",
+        sa.Column("block", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("log_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("block_hash", sa.String(), nullable=False),
+        sa.Column("tx_hash", sa.String(), nullable=False),
+        sa.Column("contract", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("args", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("key", sa.String(), nullable=True),
+        sa.Column("payee", sa.BigInteger(), nullable=True),
+        sa.Column("nonce", sa.BigInteger(), nullable=True),
+        sa.Column("amount_usd_micros", sa.BigInteger(), nullable=True),
+        sa.Column("at_s", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("block", "log_index", name=op.f("pk_ledger_events")),
+    )
+    op.create_index("ix_ledger_events_key_nonce", "ledger_events", ["key", "nonce"], unique=False)
+    op.create_index(op.f("ix_ledger_events_name"), "ledger_events", ["name"], unique=False)
+    op.create_index(op.f("ix_ledger_events_payee"), "ledger_events", ["payee"], unique=False)
     op.create_table(
         "nodes",
         sa.Column("node_id", sa.String(), nullable=False),
@@ -59,22 +96,61 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("renter", name=op.f("pk_renters")),
     )
     op.create_table(
-        "settlements",
-        sa.Column("settlement_id", sa.String(), nullable=False),
-        sa.Column("tx_hash", sa.String(), nullable=True),
-        sa.Column("sent_s", sa.Float(precision=53), nullable=False),
-        sa.Column("closed", sa.Boolean(), nullable=False),
-        sa.Column("lock_token", sa.String(), nullable=True),
-        sa.Column("due_s", sa.Float(precision=53), nullable=False),
-        sa.PrimaryKeyConstraint("settlement_id", name=op.f("pk_settlements")),
-    )
-    op.create_table(
         "standings",
         sa.Column("provider", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("clean_windows", sa.BigInteger(), nullable=False),
         sa.Column("frauds", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("provider", name=op.f("pk_standings")),
     )
+    op.create_table(
+        "transactions",
+        sa.Column("transaction_id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("payload", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("worth_usd_micros", sa.BigInteger(), nullable=True),
+        sa.Column("sender", sa.String(), nullable=True),
+        sa.Column("nonce", sa.BigInteger(), nullable=True),
+        sa.Column("gas", sa.BigInteger(), nullable=False),
+        sa.Column("sends", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("tx_hash", sa.String(), nullable=True),
+        sa.Column("block", sa.BigInteger(), nullable=True),
+        sa.Column("block_hash", sa.String(), nullable=True),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("created_s", sa.Float(precision=53), nullable=False),
+        sa.Column("due_s", sa.Float(precision=53), nullable=False),
+        sa.PrimaryKeyConstraint("transaction_id", name=op.f("pk_transactions")),
+        sa.UniqueConstraint("sender", "nonce", name=op.f("uq_transactions_sender_nonce")),
+    )
+    op.create_index(op.f("ix_transactions_outcome"), "transactions", ["outcome"], unique=False)
+    op.create_table(
+        "relays",
+        sa.Column("relay_id", sa.String(), nullable=False),
+        sa.Column("renter", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("transaction_id", sa.String(), nullable=False),
+        sa.Column("created_s", sa.Float(precision=53), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["transaction_id"], ["transactions.transaction_id"], name=op.f("fk_relays_transaction_id_transactions")
+        ),
+        sa.PrimaryKeyConstraint("relay_id", name=op.f("pk_relays")),
+    )
+    op.create_index("ix_relays_renter_kind", "relays", ["renter", "kind"], unique=False)
+    op.create_table(
+        "anchors",
+        sa.Column("anchor_id", sa.String(), nullable=False),
+        sa.Column("root", sa.String(), nullable=False),
+        sa.Column("transaction_id", sa.String(), nullable=True),
+        sa.Column("beacon", sa.String(), nullable=True),
+        sa.Column("lock_token", sa.String(), nullable=True),
+        sa.Column("due_s", sa.Float(precision=53), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["transaction_id"], ["transactions.transaction_id"], name=op.f("fk_anchors_transaction_id_transactions")
+        ),
+        sa.PrimaryKeyConstraint("anchor_id", name=op.f("pk_anchors")),
+    )
+    op.create_index(op.f("ix_anchors_transaction_id"), "anchors", ["transaction_id"], unique=False)
+    op.create_index("ix_anchors_waiting", "anchors", ["beacon", "due_s"], unique=False)
     op.create_table(
         "jobs",
         sa.Column("job_id", sa.String(), nullable=False),
@@ -102,18 +178,20 @@ def upgrade() -> None:
         sa.Column("wanted", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("wanted_s", sa.Float(precision=53), nullable=False),
         sa.Column("statement_id", sa.String(), nullable=True),
-        sa.Column("settlement_id", sa.String(), nullable=True),
+        sa.Column("transaction_id", sa.String(), nullable=True),
+        sa.Column("settle_tx", sa.String(), nullable=True),
+        sa.Column("paid_usd_micros", sa.BigInteger(), nullable=False),
         sa.Column("lock_token", sa.String(), nullable=True),
         sa.Column("due_s", sa.Float(precision=53), nullable=False),
         sa.ForeignKeyConstraint(
-            ["settlement_id"], ["settlements.settlement_id"], name=op.f("fk_jobs_settlement_id_settlements")
+            ["transaction_id"], ["transactions.transaction_id"], name=op.f("fk_jobs_transaction_id_transactions")
         ),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("quote_id", name=op.f("uq_jobs_quote_id")),
         sa.UniqueConstraint("renter", "request_id", name=op.f("uq_jobs_renter_request_id")),
     )
     op.create_index(op.f("ix_jobs_reason"), "jobs", ["reason"], unique=False)
-    op.create_index(op.f("ix_jobs_settlement_id"), "jobs", ["settlement_id"], unique=False)
+    op.create_index(op.f("ix_jobs_transaction_id"), "jobs", ["transaction_id"], unique=False)
     op.create_table(
         "attempts",
         sa.Column("attempt_id", sa.String(), nullable=False),
@@ -147,6 +225,7 @@ def upgrade() -> None:
         sa.Column("stopped_s", sa.Float(precision=53), nullable=False),
         sa.Column("ended_s", sa.Float(precision=53), nullable=False),
         sa.Column("released", sa.Boolean(), nullable=False),
+        sa.Column("payable_news", sa.Boolean(), nullable=False),
         sa.Column("lock_token", sa.String(), nullable=True),
         sa.Column("due_s", sa.Float(precision=53), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_attempts_job_id_jobs")),
@@ -155,6 +234,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_attempts_job_id"), "attempts", ["job_id"], unique=False)
     op.create_index(op.f("ix_attempts_node_id"), "attempts", ["node_id"], unique=False)
+    op.create_index(op.f("ix_attempts_payable_news"), "attempts", ["payable_news"], unique=False)
     op.create_index(op.f("ix_attempts_state"), "attempts", ["state"], unique=False)
     op.create_table(
         "events",
@@ -177,15 +257,19 @@ def upgrade() -> None:
         sa.Column("verifiers", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("evidence", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("transaction_id", sa.String(), nullable=True),
         sa.Column("tx_hash", sa.String(), nullable=True),
-        sa.Column("sent_s", sa.Float(precision=53), nullable=False),
         sa.Column("closed", sa.Boolean(), nullable=False),
         sa.Column("lock_token", sa.String(), nullable=True),
         sa.Column("due_s", sa.Float(precision=53), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_slashes_job_id_jobs")),
+        sa.ForeignKeyConstraint(
+            ["transaction_id"], ["transactions.transaction_id"], name=op.f("fk_slashes_transaction_id_transactions")
+        ),
         sa.PrimaryKeyConstraint("window_id", name=op.f("pk_slashes")),
     )
     op.create_index(op.f("ix_slashes_job_id"), "slashes", ["job_id"], unique=False)
+    op.create_index(op.f("ix_slashes_transaction_id"), "slashes", ["transaction_id"], unique=False)
     op.create_table(
         "statements",
         sa.Column("job_id", sa.String(), nullable=False),
@@ -268,6 +352,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("attempt_id", "segment", name=op.f("pk_segments")),
     )
     op.create_index(op.f("ix_segments_window_id"), "segments", ["window_id"], unique=False)
+    # ### end Alembic commands ###
 
 
 def downgrade() -> None:
@@ -282,6 +367,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_windows_anchor_id"), table_name="windows")
     op.drop_table("windows")
     op.drop_table("statements")
+    op.drop_index(op.f("ix_slashes_transaction_id"), table_name="slashes")
     op.drop_index(op.f("ix_slashes_job_id"), table_name="slashes")
     op.drop_table("slashes")
     op.drop_table("events")
@@ -289,15 +375,27 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_attempts_node_id"), table_name="attempts")
     op.drop_index(op.f("ix_attempts_job_id"), table_name="attempts")
     op.drop_table("attempts")
-    op.drop_index(op.f("ix_jobs_settlement_id"), table_name="jobs")
+    op.drop_index(op.f("ix_jobs_transaction_id"), table_name="jobs")
     op.drop_index(op.f("ix_jobs_reason"), table_name="jobs")
     op.drop_table("jobs")
+    op.drop_index("ix_anchors_waiting", table_name="anchors")
+    op.drop_index(op.f("ix_anchors_transaction_id"), table_name="anchors")
+    op.drop_table("anchors")
+    op.drop_index("ix_relays_renter_kind", table_name="relays")
+    op.drop_table("relays")
+    op.drop_index(op.f("ix_transactions_outcome"), table_name="transactions")
+    op.drop_table("transactions")
     op.drop_table("standings")
-    op.drop_table("settlements")
     op.drop_table("renters")
     op.drop_index(op.f("ix_quotes_renter"), table_name="quotes")
     op.drop_table("quotes")
     op.drop_table("nodes")
+    op.drop_index(op.f("ix_ledger_events_payee"), table_name="ledger_events")
+    op.drop_index(op.f("ix_ledger_events_name"), table_name="ledger_events")
+    op.drop_index("ix_ledger_events_key_nonce", table_name="ledger_events")
+    op.drop_table("ledger_events")
     op.drop_table("grants")
-    op.drop_index("ix_anchors_waiting", table_name="anchors")
-    op.drop_table("anchors")
+    op.drop_table("cursors")
+    op.drop_table("blocks")
+    op.drop_table("alarms")
+    # ### end Alembic commands ###

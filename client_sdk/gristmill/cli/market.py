@@ -1,28 +1,15 @@
-"""The renter's account and the market: account, market, recipes."""
+"""What there is to be had: market, recipes."""
 
 import typer
 
 from gristmill._client import Client
 from gristmill._wording import usd
-from gristmill.cli.screen import Json, print_json, print_table, say
+from gristmill.cli.screen import Json, print_json, print_table
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (account, market, recipes):
+    for command in (market, recipes):
         app.command(command.__name__)(command)
-
-
-def account(as_json: Json = False) -> None:
-    """Show what your account holds, and what running jobs may still take."""
-    with Client() as client:
-        found = client.account()
-    if as_json:
-        print_json(found)
-        return
-    say(f"Account    {found.key}")
-    say(f"Balance    {usd(found.balance_usd_micros)}")
-    say(f"Reserved   at most {usd(found.reserved_usd_micros)} by jobs")
-    say(f"Available  {usd(found.available_usd_micros)}")
 
 
 def market(as_json: Json = False) -> None:

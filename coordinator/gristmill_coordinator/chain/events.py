@@ -1,0 +1,49 @@
+"""What stages ask of the events that the watcher has seen."""
+
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from gristmill_coordinator.chain.cursors import final_block
+from gristmill_coordinator.config import Config
+from gristmill_coordinator.store.store import Row, Tx
+from gristmill_coordinator.store.tables import ledger_events
+
+Nonce = tuple[str, int]  # of an account: its checksummed key and the statement's nonce
+
+
+async def payments(tx: Tx, config: Config, wanted: Collection[Nonce]) -> dict[Nonce, Row]:
+    """The final StatementSettled events of these nonces."""
+    return await _by_nonce(tx, wanted, "StatementSettled", ledger_events.c.block <= await final_block(tx, config))
+
+
+async def skipped(tx: Tx, wanted: Collection[Nonce], tx_hash: str) -> dict[Nonce, int]:
+    """Why a transaction did not pay these nonces: LedgerTypes.Skip, for those that it skipped."""
+    found = await _by_nonce(tx, wanted, "StatementSkipped", ledger_events.c.tx_hash == tx_hash)
+    return {nonce: row.args["why"] for nonce, row in found.items()}
+
+
+async def slash(tx: Tx, config: Config, provider: int, evidence: str) -> Row | None:
+    """The final Slashed event of a provider with this evidence."""
+    one = ledger_events.c
+    where = sa.and_(one.name == "Slashed", one.payee == provider, one.block <= await final_block(tx, config))
+    rows = await tx.rows(sa.select(ledger_events).where(where))
+    return next((row for row in rows if row.args["evidence"] == "0x" + evidence), None)
+
+
+async def withdrawals(tx: Tx) -> dict[str, Row]:
+    """Accounts' keys -> the WithdrawalRequested event of the money that is on its way out, final or not."""
+    one = ledger_events.c
+    about = one.name.in_(("WithdrawalRequested", "Withdrawn"))
+    newest = sa.select(one.key, sa.func.max(one.block).label("block")).where(about).group_by(one.key).subquery()
+    latest = sa.and_(one.key == newest.c.key, one.block == newest.c.block)
+    query = sa.select(ledger_events).join(newest, latest).where(about).order_by(one.log_index)
+    last = {row.key: row for row in await tx.rows(query)}
+    return {key: row for key, row in last.items() if row.args.get("unlockAt")}
+
+
+async def _by_nonce(tx: Tx, wanted: Collection[Nonce], name: str, which: sa.ColumnElement[bool]) -> dict[Nonce, Row]:
+    one = ledger_events.c
+    these = sa.and_(one.key.in_({key for key, _ in wanted}), one.nonce.in_({nonce for _, nonce in wanted}))
+    rows = await tx.rows(sa.select(ledger_events).where(these, one.name == name, which))
+    return {(row.key, row.nonce): row for row in rows if (row.key, row.nonce) in wanted}

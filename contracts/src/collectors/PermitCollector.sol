@@ -30,7 +30,7 @@ contract PermitCollector is Collector, EIP712 {
     /// Deposits so far; the next one must carry this number.
     mapping(address from => uint256) public nonces;
 
-    error NotSignedBy(address from);
+    error NotSignedBy(address expected);
     error Expired(uint256 deadline);
 
     constructor(Ledger ledger_) Collector(ledger_) EIP712("Gristmill Deposit", "1") {}

@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from fakes.books import DAY_S, MOST, TREASURY, Account, Books, Outcome, Skip
+
+# isort: off
 # fmt: off
 from fakes.books_drafts import (
     ADDRESSES, ADMIN, BY_ADDRESS, KEYS, NONCES, PEOPLE, POOR, SIGNERS, UNLIMITED, Draft, Terms, anybody,
     coordinators, doubtful_terms, drafts, ids, keys, mostly, people, sound_drafts, sound_terms, sums, terms,
 )
 # fmt: on
+# isort: on
 from fakes.books_evm import CHAIN_ID, LEDGER_FUNCTIONS, SIGNATURES, Argument, Bytecode, error_names, functions
 from fakes.books_signers import SPOILT, Signer
 from fakes.books_wire import (

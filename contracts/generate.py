@@ -9,23 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gristmill_contracts.artifacts import PUBLISHED
+
 HERE = Path(__file__).parent
 FORGE = HERE / "node_modules" / ".bin" / "forge"
-PUBLISHED = (
-    "AccessManager",
-    "CommonsFund",
-    "Cover",
-    "Disputes",
-    "Erc3009Collector",
-    "FeeSplitter",
-    "Ledger",
-    "Permit2Collector",
-    "PermitCollector",
-    "RecipeRegistry",
-    "Registry",
-    "RoyaltyPool",
-    "TestUSD",
-)
 
 
 def main() -> int:

@@ -54,6 +54,7 @@ from gristmill_protocol.jobs import (
     Statement,
 )
 from gristmill_protocol.ladder import ladder_statements
+from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import USD_MICROS, earned, split_line
 from gristmill_protocol.signin import SignIn
 from gristmill_protocol.wallet import (
@@ -291,6 +292,8 @@ class FakeCoordinator:
             deadline_s=int(self.now_s) + MAX_DEADLINE_S - 3600,
             expires_s=int(self.now_s) + 600,
             offers_considered=2,
+            mode=Mode.REPUTATION,
+            guarantee=GUARANTEES[Mode.REPUTATION],
             verification="Nothing is checked: this coordinator is a fake.",
         )
         self._quotes[quote.quote_id] = (spec, quote)
@@ -425,6 +428,8 @@ def _queued(job_id: str, spec: JobSpec, quote: Quote, *, created_ms: int) -> Job
         created_ms=created_ms,
         price_usd_micros=quote.price_usd_micros,
         cap_usd_micros=quote.cap_usd_micros,
+        mode=quote.mode,
+        guarantee=quote.guarantee,
         steps_total=quote.plan.steps,
         steps_done=0,
         steps_accepted=0,

@@ -186,6 +186,8 @@ def _view(
         created_ms=int(row.created_s * 1000),
         price_usd_micros=quote.price_usd_micros,
         cap_usd_micros=quote.cap_usd_micros,
+        mode=quote.mode,
+        guarantee=quote.guarantee,
         steps_total=quote.plan.steps,
         steps_done=max([row.steps_accepted, *(max(a.step_seen, a.step_to) for a in open_)]),
         steps_accepted=row.steps_accepted,

@@ -51,6 +51,7 @@ def offer(plan: Plan) -> Panel:
         f"{format_usd(quote.cap_usd_micros)} USD, wherever the job has to move.",
         f"Of the price the provider gets {format_usd(parts.provider)}, verifiers {format_usd(parts.verifier)}, "
         f"the recipe's author {format_usd(parts.author)}, the protocol {format_usd(parts.treasury)} USD.",
+        quote.guarantee,
         quote.verification,
         *plan.remarks,
     ]

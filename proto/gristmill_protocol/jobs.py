@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gristmill_protocol.canonical import sha256_json
+from gristmill_protocol.modes import Mode
 
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Hex = Annotated[str, Field(pattern=r"^0x[0-9a-f]*$")]
@@ -52,6 +53,7 @@ class JobSpec(Message):
     stats: DataStats
     seed: int = Field(default=0, ge=0, lt=2**63)
     gpu: GpuNeeds = GpuNeeds()
+    mode: Mode | None = None  # how the work is checked; None: the strongest way that the market has for it
     budget_usd_micros: UsdMicros  # the most this job may ever cost
     name: str = ""
 
@@ -107,7 +109,9 @@ class Quote(Message):
     expires_s: int  # unix time until which the quote may be ordered
     offers_considered: int
     excluded: dict[str, int] = {}  # requirement -> offers it excluded
-    verification: str  # one sentence: what will be checked, how
+    mode: Mode
+    guarantee: str  # of that mode, modes.GUARANTEES
+    verification: str  # one sentence: what will be checked, how much of it
 
 
 class StatementLine(Message):
@@ -283,6 +287,8 @@ class JobView(Message):
     created_ms: int
     price_usd_micros: UsdMicros
     cap_usd_micros: UsdMicros
+    mode: Mode
+    guarantee: str
     steps_total: int
     steps_done: int  # reported by the running attempt
     steps_accepted: int  # verified and payable

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from gristmill_protocol.jobs import Plan, Quote, QuotedProvider
 from gristmill_protocol.ladder import Work, ladder_statements, statement_for
+from gristmill_protocol.modes import Mode
 from gristmill_protocol.signing import encode_lines
 
 prices = st.integers(1, 10**9)
@@ -38,6 +39,8 @@ def quote(steps: int, segment_steps: int, quoted: list[int]) -> Quote:
         deadline_s=2_000_000_000,
         expires_s=2_000_000_000,
         offers_considered=2,
+        mode=Mode.BITWISE,
+        guarantee="",
         verification="",
     )
 

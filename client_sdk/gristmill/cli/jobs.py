@@ -188,6 +188,7 @@ def _scorecard(view: JobView) -> list[str]:
 
 def _say_plan(planned: Plan) -> None:
     say(str(planned))
+    say(planned.quote.guarantee)
     say(planned.quote.verification)
     for sentence in planned.remarks:
         remark(sentence)

@@ -14,6 +14,7 @@ from gristmill_coordinator.store import tables
 from gristmill_coordinator.store.store import Tx
 from gristmill_protocol.errors import BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
 from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider
+from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import format_usd
 from gristmill_trainer import catalog
 from gristmill_trainer.recipe import Gpu
@@ -70,6 +71,8 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         expires_s=int(co.clock()) + co.config.quote_valid_s,
         offers_considered=ranking.considered,
         excluded=dict(ranking.excluded),
+        mode=Mode.BITWISE,
+        guarantee=GUARANTEES[Mode.BITWISE],
         verification=await _verification(co, plan, best.offer.provider),
     )
     await _remember(co, renter, made)

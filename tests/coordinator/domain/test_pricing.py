@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from gristmill_coordinator.domain import pricing
 from gristmill_protocol.jobs import Plan, Quote, QuotedProvider, SignedStatement, Statement, StatementLine
 from gristmill_protocol.ladder import Work, ladder_statements, statement_for
+from gristmill_protocol.modes import Mode
 from gristmill_protocol.money import FEE_BPS, split_line
 
 bps = st.tuples(st.integers(0, 2_000), st.integers(0, 500))
@@ -29,7 +30,8 @@ def quote(prices: tuple[int, ...], steps: int, segment_steps: int, cap: int) -> 
     return Quote(
         quote_id="q", spec_digest="00" * 32, plan=plan(steps, segment_steps), candidates=candidates,
         price_usd_micros=prices[0], cap_usd_micros=cap, seconds_low=1, seconds_high=2, recipe_id=1, verifier_bps=600,
-        royalty_bps=300, nonce=0, deadline_s=1, expires_s=1, offers_considered=1, verification="",
+        royalty_bps=300, nonce=0, deadline_s=1, expires_s=1, offers_considered=1, mode=Mode.BITWISE,
+        guarantee="", verification="",
     )  # fmt: skip
 
 

@@ -50,19 +50,22 @@ class Sponsored:
         return DepositTarget(ledger=info.ledger, token=info.token, least_usd_micros=least, gas=f"paid by {info.url}")
 
     def open(self, owner: str) -> None:
-        opening = self._key.wallet().sign_opening(
-            self._ledger(), owner=owner, coordinator=self._client.info().coordinator
-        )
+        from gristmill_protocol.consents import sign_opening
+
+        key = self._key.wallet().account
+        opening = sign_opening(key, self._ledger(), owner=owner, coordinator=self._client.info().coordinator)
         self._finish(self._client.send(_calls.open_account(opening)))
 
     def deposit(self, amount_usd_micros: int) -> None:
+        from gristmill_protocol.consents import authorize_deposit
         from gristmill_protocol.signing import Domain
 
         info, terms, account = self._client.info(), self._deposits(), self.account()
         if terms.erc3009 is None:
             raise Conflict("This coordinator's stablecoin takes no deposits by one signature.", todo=_DIRECT)
         token = Domain(terms.token_name, info.chain_id, info.token, terms.token_version)
-        authorization = self._key.wallet().authorize_deposit(
+        authorization = authorize_deposit(
+            self._key.wallet().account,
             token,
             terms.erc3009,
             key=account.key,
@@ -72,8 +75,14 @@ class Sponsored:
         self._finish(self._client.send(_calls.deposit(authorization)))
 
     def request_withdrawal(self, account: AccountView, amount_usd_micros: int) -> None:
-        signed = self._key.wallet().sign_withdrawal(
-            self._ledger(), key=account.key, amount_usd_micros=amount_usd_micros, request=account.withdrawal_requests
+        from gristmill_protocol.consents import sign_withdrawal
+
+        signed = sign_withdrawal(
+            self._key.wallet().account,
+            self._ledger(),
+            key=account.key,
+            amount_usd_micros=amount_usd_micros,
+            request=account.withdrawal_requests,
         )
         self._finish(self._client.send(_calls.withdraw(signed)))
 

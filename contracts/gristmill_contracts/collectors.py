@@ -1,49 +1,14 @@
 """contracts/src/collectors in Python: deposits by a holder's signature, for anybody to hand in.
 
-The signatures are made in onboarding.py.
+The signatures are made in gristmill_protocol.consents.
 """
-
-from dataclasses import dataclass
 
 from web3 import Web3
 from web3.contract.contract import ContractFunction
 
 from gristmill_contracts.artifacts import artifact
 from gristmill_protocol.signing import Domain
-
-
-@dataclass(frozen=True)
-class Authorization:
-    """A token holder's EIP-3009 signature over a payment into one account."""
-
-    payer: str
-    amount_usd_micros: int
-    valid_after_s: int
-    valid_before_s: int
-    salt: bytes  # 32
-    signature: str  # r || s || v
-
-
-@dataclass(frozen=True)
-class PermittedDeposit:
-    """A token holder's EIP-2612 permit, and its signature over the account that the money is for."""
-
-    payer: str
-    amount_usd_micros: int
-    deadline_s: int
-    permit_signature: str  # r || s || v
-    deposit_signature: str
-
-
-@dataclass(frozen=True)
-class Permit2Transfer:
-    """A token holder's Permit2 signature; the witness in it names one account."""
-
-    payer: str
-    amount_usd_micros: int
-    nonce: int  # any that the payer has not used with Permit2
-    deadline_s: int
-    signature: str
+from gristmill_protocol.wallet import Authorization, Permit, Permit2
 
 
 class Erc3009Collector:
@@ -54,9 +19,9 @@ class Erc3009Collector:
         self.contract = w3.eth.contract(address=self.address, abi=artifact("Erc3009Collector").abi)
 
     def deposit(self, key: str, by: Authorization) -> ContractFunction:
-        """Pay into key's account by onboarding.authorize_deposit."""
+        """Pay into key's account."""
         window = (by.valid_after_s, by.valid_before_s)
-        fields = (by.payer, by.amount_usd_micros, *window, by.salt, *_vrs(by.signature))
+        fields = (by.payer, by.amount_usd_micros, *window, bytes.fromhex(by.salt[2:]), *_vrs(by.signature))
         return self.contract.functions.deposit(Web3.to_checksum_address(key), fields)
 
 
@@ -76,8 +41,8 @@ class PermitCollector:
         """The number that the payer's next deposit must carry."""
         return int(self.contract.functions.nonces(Web3.to_checksum_address(payer)).call())
 
-    def deposit(self, key: str, by: PermittedDeposit) -> ContractFunction:
-        """Pay into key's account by onboarding.permit_deposit."""
+    def deposit(self, key: str, by: Permit) -> ContractFunction:
+        """Pay into key's account."""
         permit = (by.payer, by.amount_usd_micros, by.deadline_s, *_vrs(by.permit_signature))
         signature = bytes.fromhex(by.deposit_signature[2:])
         return self.contract.functions.deposit(Web3.to_checksum_address(key), permit, signature)
@@ -93,11 +58,11 @@ class Permit2Collector:
     def permit2(self) -> str:
         return str(self.contract.functions.permit2().call())
 
-    def deposit(self, key: str, by: Permit2Transfer) -> ContractFunction:
-        """Pay into key's account by onboarding.permit2_deposit."""
+    def deposit(self, key: str, by: Permit2) -> ContractFunction:
+        """Pay into key's account."""
         signature = bytes.fromhex(by.signature[2:])
         return self.contract.functions.deposit(
-            Web3.to_checksum_address(key), by.payer, by.amount_usd_micros, by.nonce, by.deadline_s, signature
+            Web3.to_checksum_address(key), by.payer, by.amount_usd_micros, int(by.nonce, 16), by.deadline_s, signature
         )
 
 

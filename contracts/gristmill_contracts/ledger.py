@@ -12,6 +12,7 @@ from gristmill_contracts.artifacts import artifact
 from gristmill_contracts.node import block_spans
 from gristmill_protocol.jobs import SignedReservation, SignedStatement
 from gristmill_protocol.signing import Domain, compact_signature, encode_statement
+from gristmill_protocol.wallet import SignedOpening, SignedWithdrawal
 
 TREASURY = 0  # payee id
 _NO_ACCOUNT = "0x" + "00" * 20
@@ -127,10 +128,10 @@ class Ledger:
 
     # Accounts
 
-    def open(self, key: str, *, owner: str, coordinator: int, signature: str) -> ContractFunction:
-        """Open a key's account; the signature is the key's own (onboarding.sign_opening)."""
-        key, owner = Web3.to_checksum_address(key), Web3.to_checksum_address(owner)
-        return self.contract.functions.open(key, owner, coordinator, bytes.fromhex(signature[2:]))
+    def open(self, key: str, by: SignedOpening, *, coordinator: int) -> ContractFunction:
+        """Open a key's account by the key's own signature."""
+        key, owner = Web3.to_checksum_address(key), Web3.to_checksum_address(by.owner)
+        return self.contract.functions.open(key, owner, coordinator, bytes.fromhex(by.signature[2:]))
 
     def deposit(self, key: str, amount_usd_micros: int) -> ContractFunction:
         """Pay in the sender's tokens; it must have approved them. Who has no gas signs for one of collectors.py."""
@@ -147,10 +148,10 @@ class Ledger:
         )
         return ask
 
-    def request_withdrawal_signed(self, key: str, amount_usd_micros: int, signature: str) -> ContractFunction:
-        """The same by the owner's signature (onboarding.sign_withdrawal), sent by anybody."""
+    def request_withdrawal_signed(self, by: SignedWithdrawal) -> ContractFunction:
+        """The same by the owner's signature, sent by anybody."""
         ask: ContractFunction = self.contract.get_function_by_signature("requestWithdrawal(address,uint96,bytes)")(
-            Web3.to_checksum_address(key), amount_usd_micros, bytes.fromhex(signature[2:])
+            Web3.to_checksum_address(by.key), by.amount_usd_micros, bytes.fromhex(by.signature[2:])
         )
         return ask
 

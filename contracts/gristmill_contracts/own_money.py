@@ -10,9 +10,9 @@ from web3.types import EventData
 from gristmill_contracts.deploy import Deployment
 from gristmill_contracts.ledger import Ledger
 from gristmill_contracts.node import Sender, block_spans, connect
-from gristmill_contracts.onboarding import sign_opening
 from gristmill_contracts.test_usd import TestUSD
 from gristmill_protocol.api import AccountView
+from gristmill_protocol.consents import sign_opening
 from gristmill_protocol.errors import BadSettings
 from gristmill_protocol.wallet import DepositTarget, HistoryView, Movement
 
@@ -84,8 +84,8 @@ class OwnMoney:
 
     def open(self, owner: str) -> None:
         key, coordinator = self._key(), self._deployment.coordinator_id
-        signature = sign_opening(key, self._ledger.domain(), owner=owner, coordinator=coordinator)
-        self._sender().run(self._ledger.open(key.address, owner=owner, coordinator=coordinator, signature=signature))
+        opening = sign_opening(key, self._ledger.domain(), owner=owner, coordinator=coordinator)
+        self._sender().run(self._ledger.open(key.address, opening, coordinator=coordinator))
 
     def deposit(self, amount_usd_micros: int) -> None:
         sender = self._sender()

@@ -19,14 +19,13 @@ from gristmill import Client, _client
 from gristmill.cli import run
 from gristmill_contracts.anvil import give_gas, pass_time
 from gristmill_contracts.collectors import PermitCollector
-from gristmill_contracts.onboarding import Payment, permit_deposit
 from gristmill_coordinator.api.renter_http import make_app
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain import sender, watcher
 from gristmill_coordinator.chain.evm import EvmChain
 from gristmill_coordinator.stages import relaying, settlement, withdrawals
+from gristmill_protocol.consents import permit_deposit
 from gristmill_protocol.jobs import StatementLine
-from gristmill_protocol.wallet import Permit
 
 pytestmark = [pytest.mark.chain, pytest.mark.slow]
 
@@ -124,20 +123,15 @@ async def test_the_deposit_terms_are_those_of_the_token(bank: Bank, evm: Evm) ->
 async def test_a_deposit_by_permit_is_handed_in_too(bank: Bank, evm: Evm, renter: LocalAccount) -> None:
     await asyncio.to_thread(bank.client.deposit, "1")
     collector = PermitCollector(evm.w3, evm.deployment.collectors.permit)
-    signed = permit_deposit(
+    permit = permit_deposit(
         renter,
-        Payment(renter.address, 2_000_000, evm.now() + 3600),
-        token=evm.token.domain(),
+        evm.token.domain(),
+        collector.domain(),
+        key=renter.address,
+        amount_usd_micros=2_000_000,
+        deadline_s=evm.now() + 3600,
         permit_nonce=0,
-        collector=collector.domain(),
         deposit_nonce=0,
-    )
-    permit = Permit(
-        payer=signed.payer,
-        amount_usd_micros=signed.amount_usd_micros,
-        deadline_s=signed.deadline_s,
-        permit_signature=signed.permit_signature,
-        deposit_signature=signed.deposit_signature,
     )
 
     await relaying.deposit(bank.co, renter.address.lower(), permit)

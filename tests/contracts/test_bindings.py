@@ -15,6 +15,7 @@ from gristmill_contracts.deploy import Deployment
 from gristmill_contracts.ledger import TREASURY, Award
 from gristmill_contracts.node import Sender, connect
 from gristmill_protocol import money
+from gristmill_protocol.consents import sign_withdrawal
 from gristmill_protocol.errors import BadSettings, ChainUnavailable, Conflict, NotFound
 from gristmill_protocol.jobs import StatementLine
 
@@ -108,10 +109,8 @@ def test_a_reserved_statement_waits_until_it_may_be_forced(evm: Evm, renter: Loc
 
 def test_a_renter_withdraws_by_signature_after_a_day(evm: Evm, renter: LocalAccount) -> None:
     ledger = evm.ledger
-    wish = onboarding.sign_withdrawal(
-        renter, ledger.domain(), key=renter.address, amount_usd_micros=40_000_000, request=0
-    )
-    evm.relayer.run(ledger.request_withdrawal_signed(renter.address, 40_000_000, wish))
+    wish = sign_withdrawal(renter, ledger.domain(), key=renter.address, amount_usd_micros=40_000_000, request=0)
+    evm.relayer.run(ledger.request_withdrawal_signed(wish))
     with pytest.raises(Conflict, match="StillLocked"):
         evm.relayer.run(ledger.withdraw(renter.address))
     pass_time(evm.w3, 24 * 3600)

@@ -7,6 +7,7 @@ from fakes.evm import Evm
 from gristmill_contracts import onboarding
 from gristmill_contracts.collectors import PermitCollector
 from gristmill_contracts.disputes import Outcome, Phase
+from gristmill_protocol.consents import permit_deposit
 
 pytestmark = [pytest.mark.chain, pytest.mark.slow]
 
@@ -40,12 +41,14 @@ def test_a_permit_pays_in_without_gas(evm: Evm) -> None:
     evm.open_account(renter, 5)
     evm.relayer.run(evm.token.mint(renter.address, 1_000))
     collector = PermitCollector(evm.w3, evm.deployment.collectors.permit)
-    made = onboarding.permit_deposit(
+    made = permit_deposit(
         renter,
-        onboarding.Payment(renter.address, 1_000, evm.now() + 3600),
-        token=evm.token.domain(),
+        evm.token.domain(),
+        collector.domain(),
+        key=renter.address,
+        amount_usd_micros=1_000,
+        deadline_s=evm.now() + 3600,
         permit_nonce=evm.token.permit_nonce(renter.address),
-        collector=collector.domain(),
         deposit_nonce=collector.nonce(renter.address),
     )
 

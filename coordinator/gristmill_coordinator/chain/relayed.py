@@ -1,15 +1,9 @@
 """What others signed, as calls of the contracts that take it."""
 
+from web3 import Web3
 from web3.contract.contract import ContractFunction
 
-from gristmill_contracts.collectors import (
-    Authorization,
-    Erc3009Collector,
-    Permit2Collector,
-    Permit2Transfer,
-    PermitCollector,
-    PermittedDeposit,
-)
+from gristmill_contracts.collectors import Erc3009Collector, Permit2Collector, PermitCollector
 from gristmill_contracts.ledger import Ledger
 from gristmill_coordinator.chain.port import (
     ChainInfo,
@@ -19,8 +13,8 @@ from gristmill_coordinator.chain.port import (
     RequestWithdrawalCall,
     WithdrawCall,
 )
-from gristmill_protocol import wallet
 from gristmill_protocol.errors import Conflict
+from gristmill_protocol.wallet import Authorization, Permit, Permit2, SignedDeposit
 
 
 def relayed(ledger: Ledger, info: ChainInfo, call: RelayCall) -> ContractFunction:
@@ -31,9 +25,9 @@ def relayed(ledger: Ledger, info: ChainInfo, call: RelayCall) -> ContractFunctio
     """
     match call:
         case OpenCall(key=key, opening=by):
-            return ledger.open(key, owner=by.owner, coordinator=info.coordinator_id, signature=by.signature)
+            return ledger.open(key, by, coordinator=info.coordinator_id)
         case RequestWithdrawalCall(signed=by):
-            return ledger.request_withdrawal_signed(by.key, by.amount_usd_micros, by.signature)
+            return ledger.request_withdrawal_signed(by)
         case WithdrawCall(key=key):
             return ledger.withdraw(key)
         case DepositCall(key=key, by=by):
@@ -42,19 +36,14 @@ def relayed(ledger: Ledger, info: ChainInfo, call: RelayCall) -> ContractFunctio
                 raise Conflict(
                     f"There is no collector of {by.kind} deposits on this chain.", effect="Nothing was sent."
                 )
-            return _deposit(ledger, collector, key, by)
+            return _deposit(ledger.w3, collector, key, by)
 
 
-def _deposit(ledger: Ledger, collector: str, key: str, by: wallet.SignedDeposit) -> ContractFunction:
-    w3, payer, amount = ledger.w3, by.payer, by.amount_usd_micros
+def _deposit(w3: Web3, collector: str, key: str, by: SignedDeposit) -> ContractFunction:
     match by:
-        case wallet.Authorization():
-            window, salt = (by.valid_after_s, by.valid_before_s), bytes.fromhex(by.salt[2:])
-            signed = Authorization(payer, amount, *window, salt, by.signature)
-            return Erc3009Collector(w3, collector).deposit(key, signed)
-        case wallet.Permit():
-            permit = PermittedDeposit(payer, amount, by.deadline_s, by.permit_signature, by.deposit_signature)
-            return PermitCollector(w3, collector).deposit(key, permit)
-        case wallet.Permit2():
-            transfer = Permit2Transfer(payer, amount, int(by.nonce, 16), by.deadline_s, by.signature)
-            return Permit2Collector(w3, collector).deposit(key, transfer)
+        case Authorization():
+            return Erc3009Collector(w3, collector).deposit(key, by)
+        case Permit():
+            return PermitCollector(w3, collector).deposit(key, by)
+        case Permit2():
+            return Permit2Collector(w3, collector).deposit(key, by)

@@ -12,6 +12,7 @@ from fakes.http_side import SECRET, URL, Served
 from gristmill import Client, _calls
 from gristmill._wallet import Wallet, ledger_domain
 from gristmill_coordinator.api.auth import issue, node_subject, renter_subject
+from gristmill_protocol.consents import sign_withdrawal
 from gristmill_protocol.ladder import ladder_statements
 
 CONTENT = b"an artifact of renter A"
@@ -84,8 +85,8 @@ async def town(served: Served, http: httpx.AsyncClient, tmp_path: Path) -> Town:
 
 def _hand_in(client: Client) -> str:
     """A withdrawal that is under way; its relay."""
-    signed = client._key.wallet().sign_withdrawal(
-        ledger_domain(client.info()), key=client.address, amount_usd_micros=1, request=0
+    signed = sign_withdrawal(
+        client._key.wallet().account, ledger_domain(client.info()), key=client.address, amount_usd_micros=1, request=0
     )
     return client.send(_calls.withdraw(signed)).relay_id
 

@@ -5,7 +5,6 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from fakes.chain_worlds import World
-from gristmill._wallet import Wallet
 from gristmill_coordinator.chain.port import (
     AccountState,
     Call,
@@ -16,6 +15,7 @@ from gristmill_coordinator.chain.port import (
     WithdrawCall,
 )
 from gristmill_coordinator.domain.gas import Bid
+from gristmill_protocol.consents import authorize_deposit, sign_opening, sign_withdrawal
 from gristmill_protocol.errors import Conflict
 
 DAY_S = 86_400
@@ -45,13 +45,15 @@ async def send(world: World, call: Call) -> list[Log]:
 
 def opening(world: World, key: LocalAccount, owner: str | None = None, signer: LocalAccount | None = None) -> OpenCall:
     info = world.chain.info
-    wallet = Wallet(signer or key)
-    signed = wallet.sign_opening(info.ledger_domain, owner=owner or key.address, coordinator=info.coordinator_id)
+    signed = sign_opening(
+        signer or key, info.ledger_domain, owner=owner or key.address, coordinator=info.coordinator_id
+    )
     return OpenCall(key=key.address, opening=signed)
 
 
 async def deposit_of(world: World, key: LocalAccount, usd_micros: int, *, into: str | None = None) -> DepositCall:
-    by = Wallet(key).authorize_deposit(
+    by = authorize_deposit(
+        key,
         await world.chain.token_domain(),
         world.chain.info.collectors["erc3009"],
         key=key.address,
@@ -62,8 +64,8 @@ async def deposit_of(world: World, key: LocalAccount, usd_micros: int, *, into: 
 
 
 def withdrawal(world: World, key: LocalAccount, usd_micros: int, request: int = 0) -> RequestWithdrawalCall:
-    signed = Wallet(key).sign_withdrawal(
-        world.chain.info.ledger_domain, key=key.address, amount_usd_micros=usd_micros, request=request
+    signed = sign_withdrawal(
+        key, world.chain.info.ledger_domain, key=key.address, amount_usd_micros=usd_micros, request=request
     )
     return RequestWithdrawalCall(signed=signed)
 
@@ -123,8 +125,8 @@ async def test_the_owner_and_not_the_key_withdraws(world: World, renter: LocalAc
     await send(world, opening(world, renter, owner=owner.address))
     await send(world, await deposit_of(world, renter, 4_000_000))
     by_key = withdrawal(world, renter, 4_000_000)
-    by_owner = Wallet(owner).sign_withdrawal(
-        world.chain.info.ledger_domain, key=renter.address, amount_usd_micros=4_000_000, request=0
+    by_owner = sign_withdrawal(
+        owner, world.chain.info.ledger_domain, key=renter.address, amount_usd_micros=4_000_000, request=0
     )
 
     with pytest.raises(Conflict, match="NotSignedBy"):

@@ -8,11 +8,11 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from fakes.world import World
-from gristmill._wallet import Wallet
 from gristmill_coordinator import accounts
 from gristmill_coordinator.config import Config
 from gristmill_coordinator.stages import relaying
 from gristmill_coordinator.store.tables import transactions
+from gristmill_protocol.consents import authorize_deposit, sign_opening, sign_withdrawal
 from gristmill_protocol.errors import BadRequest, BadSignature, ChainUnavailable, Conflict, NotFound, Unavailable
 from gristmill_protocol.wallet import Authorization, Permit2, RelayView, SignedOpening, SignedWithdrawal
 
@@ -35,13 +35,14 @@ def set_up(world: World, **settings: object) -> None:
 
 def opening(world: World, key: LocalAccount, owner: str | None = None) -> SignedOpening:
     info = world.chain.info
-    return Wallet(key).sign_opening(
-        info.ledger_domain, owner=owner or key.address, coordinator=info.coordinator_id
+    return sign_opening(
+        key, info.ledger_domain, owner=owner or key.address, coordinator=info.coordinator_id
     )  # fmt: skip
 
 
 def authorization(world: World, payer: LocalAccount, key: str, usd_micros: int, valid_s: int = 3600) -> Authorization:
-    return Wallet(payer).authorize_deposit(
+    return authorize_deposit(
+        payer,
         world.chain.token,
         world.chain.info.collectors["erc3009"],
         key=key,
@@ -51,8 +52,12 @@ def authorization(world: World, payer: LocalAccount, key: str, usd_micros: int, 
 
 
 def withdrawal(world: World, usd_micros: int, request: int = 0, signer: LocalAccount | None = None) -> SignedWithdrawal:
-    return Wallet(signer or world.renter).sign_withdrawal(
-        world.chain.info.ledger_domain, key=world.renter.address, amount_usd_micros=usd_micros, request=request
+    return sign_withdrawal(
+        signer or world.renter,
+        world.chain.info.ledger_domain,
+        key=world.renter.address,
+        amount_usd_micros=usd_micros,
+        request=request,
     )
 
 

@@ -4,10 +4,10 @@ import pytest
 
 from fakes import relays
 from fakes.world import World
-from gristmill._wallet import Wallet
 from gristmill_coordinator import accounts, views
 from gristmill_coordinator.chain.port import RequestWithdrawalCall
 from gristmill_coordinator.stages import relaying
+from gristmill_protocol.consents import sign_withdrawal
 from gristmill_protocol.jobs import JobState
 from gristmill_protocol.wallet import RelayView
 
@@ -19,7 +19,8 @@ DAY_S = 86_400
 
 async def withdraw(world: World, usd_micros: int) -> RelayView:
     account = await world.chain.account(world.renter.address)
-    signed = Wallet(world.renter).sign_withdrawal(
+    signed = sign_withdrawal(
+        world.renter,
         world.chain.info.ledger_domain,
         key=world.renter.address,
         amount_usd_micros=usd_micros,
@@ -98,8 +99,8 @@ async def test_a_job_of_which_nothing_is_verified_costs_nothing(world: World) ->
 
 
 async def test_a_withdrawal_that_we_did_not_relay_is_not_ours_to_pay_out(world: World) -> None:
-    signed = Wallet(world.renter).sign_withdrawal(
-        world.chain.info.ledger_domain, key=world.renter.address, amount_usd_micros=1_000_000, request=0
+    signed = sign_withdrawal(
+        world.renter, world.chain.info.ledger_domain, key=world.renter.address, amount_usd_micros=1_000_000, request=0
     )
     relays.carry_out(world.chain, RequestWithdrawalCall(signed=signed))
 

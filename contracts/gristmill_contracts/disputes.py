@@ -85,17 +85,19 @@ class Disputes:
     # The parties
 
     def open(
-        self, *, challenger: int, provider: int, renter: str, amount_usd_micros: int, evidence: bytes
+        self, *, challenger: int, provider: int, renter: str, amount_usd_micros: int, evidence: bytes, signature: str
     ) -> ContractFunction:
         """Challenge a provider, sent from the challenger's payout address, which must have approved its bond.
 
         Args:
             renter: the open account that gets its part of the stake.
             amount_usd_micros: of stake that the fault should cost.
-            evidence: 32-byte digest of what shows the fault.
+            evidence: 32-byte struct hash of the record in question (gristmill_protocol.commitments).
+            signature: the provider's node's, over that record.
         """
         renter = Web3.to_checksum_address(renter)
-        return self.contract.functions.open(challenger, provider, renter, amount_usd_micros, evidence)
+        signed = bytes.fromhex(signature[2:])
+        return self.contract.functions.open(challenger, provider, renter, amount_usd_micros, evidence, signed)
 
     def opened_id(self, receipt: TxReceipt) -> int:
         """The id that open gave."""
@@ -104,11 +106,11 @@ class Disputes:
         raise ValueError("this transaction opened no dispute")
 
     def concede(self, dispute: int) -> ContractFunction:
-        """Admit the fault, sent from the provider's payout address."""
+        """Admit the fault, sent from the provider's payout address or its node key."""
         return self.contract.functions.concede(dispute)
 
     def answer(self, dispute: int, evidence: bytes) -> ContractFunction:
-        """Deny the fault, sent from the provider's payout address, which must have approved its bond."""
+        """Deny the fault, sent as concede() is, by an address that has approved its bond."""
         return self.contract.functions.answer(dispute, evidence)
 
     # The judges, and what silence does

@@ -64,6 +64,7 @@ interface DisputeTypes {
     error OwnProvider(uint32 provider);
     error NotOpen(address renter);
     error NothingAtStake();
+    error NotItsWork(uint32 provider, bytes32 evidence);
     error AlreadyDisputed(uint32 provider, bytes32 evidence);
     error AlreadyDrawn(uint256 id);
     error NotToRule(uint256 id, uint32 referee);

@@ -5,6 +5,8 @@ import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManage
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
 import {DisputeTypes} from "./DisputeTypes.sol";
 import {Ledger} from "./Ledger.sol";
@@ -63,13 +65,19 @@ contract Disputes is DisputeTypes, AccessManaged, ReentrancyGuardTransient {
     /// @notice Open a dispute, as the challenger's payout address, which pays the bond. Keeps the provider's stake.
     /// @param renter account that gets its part of the stake; it must be open.
     /// @param amount of stake that the fault should cost.
-    /// @param evidence digest of what shows the fault.
-    function open(uint32 challenger, uint32 provider, address renter, uint96 amount, bytes32 evidence)
-        external
-        nonReentrant
-        returns (uint256 id)
-    {
+    /// @param evidence what the provider's machine claimed: the EIP-712 struct hash of a segment's record. Silence costs
+    /// the stake, so nobody is accused by strangers who never had work from it.
+    /// @param signature over it by a key of the provider's machines, 65 bytes r || s || v in the Registry's domain.
+    function open(
+        uint32 challenger,
+        uint32 provider,
+        address renter,
+        uint96 amount,
+        bytes32 evidence,
+        bytes calldata signature
+    ) external nonReentrant returns (uint256 id) {
         if (paused) revert Paused();
+        _requireWork(provider, evidence, signature);
         _requirePayout(challenger);
         if (challenger == provider || _payout(provider) == msg.sender) revert OwnProvider(provider);
         if (ledger.account(renter).owner == address(0)) revert NotOpen(renter);
@@ -89,18 +97,18 @@ contract Disputes is DisputeTypes, AccessManaged, ReentrancyGuardTransient {
         _takeBond(dispute.bond);
     }
 
-    /// @notice Admit the fault, as the provider, before it has answered.
+    /// @notice Admit the fault, as the provider or its machines, before it has answered.
     function concede(uint256 id) external nonReentrant {
         Dispute storage dispute = _in(id, Phase.Answering);
-        _requirePayout(dispute.provider);
+        _requireParty(dispute.provider);
         _close(id, dispute, Outcome.Conceded);
     }
 
-    /// @notice Deny the fault, as the provider, with a bond as large as the challenger's.
+    /// @notice Deny the fault, as the provider or its machines, with a bond as large as the challenger's.
     /// @param evidence digest of the provider's step digests.
     function answer(uint256 id, bytes32 evidence) external nonReentrant {
         Dispute storage dispute = _in(id, Phase.Answering);
-        _requirePayout(dispute.provider);
+        _requireParty(dispute.provider);
         if (block.timestamp > dispute.deadline) revert TooLate(dispute.deadline);
         dispute.answered = true;
         emit Answered(id, evidence);
@@ -304,6 +312,17 @@ contract Disputes is DisputeTypes, AccessManaged, ReentrancyGuardTransient {
 
     function _requirePayout(uint32 payee) private view {
         if (_payout(payee) != msg.sender) revert NotPayout(payee, msg.sender);
+    }
+
+    /// The key of its machines acts for a provider too: the payout address may be one that nobody watches.
+    function _requireParty(uint32 provider) private view {
+        (address key,) = registry.nodes(provider);
+        if (key != msg.sender) _requirePayout(provider);
+    }
+
+    function _requireWork(uint32 provider, bytes32 evidence, bytes calldata signature) private view {
+        bytes32 digest = MessageHashUtils.toTypedDataHash(registry.domainSeparator(), evidence);
+        if (!registry.signsFor(provider, ECDSA.recover(digest, signature))) revert NotItsWork(provider, evidence);
     }
 
     function _holds(uint32[] storage list, uint32 wanted) private view returns (bool) {

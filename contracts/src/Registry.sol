@@ -51,6 +51,8 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
 
     mapping(uint32 provider => Stake) public stakes;
     mapping(uint32 provider => Node) public nodes;
+    /// Until when a provider answers for what a former key of its machines signed.
+    mapping(uint32 provider => mapping(address key => uint256 time)) public formerUntil;
 
     /// Who may be drawn to judge disputes: one seat for each, so that stake, in units of the minimum bond, is what counts.
     /// A seat keeps its position; one that was left is taken by the next who enlists.
@@ -173,12 +175,24 @@ contract Registry is AccessManaged, EIP712, ReentrancyGuardTransient {
 
     // -------------------------------------------------------------------------------------------------- nodes
 
-    /// @notice Name the key that signs for a provider's machines, as the provider.
+    /// @notice Name the key that signs for a provider's machines, as the provider. It answers for its former key's
+    /// signatures as long as its stake could not leave.
     function setNode(uint32 provider, address key, bytes32 metadata) external {
         _requireProvider(provider);
+        formerUntil[provider][nodes[provider].key] = block.timestamp + UNBONDING_DELAY;
         nodes[provider] = Node(key, metadata);
         emit NodeSet(provider, key, metadata);
         if (!isActive(provider)) _unseat(provider);
+    }
+
+    /// @notice Whether a provider answers for what a key signed.
+    function signsFor(uint32 provider, address key) external view returns (bool) {
+        return key != address(0) && (nodes[provider].key == key || block.timestamp <= formerUntil[provider][key]);
+    }
+
+    /// @notice The EIP-712 domain of what nodes sign.
+    function domainSeparator() external view returns (bytes32) {
+        return _domainSeparatorV4();
     }
 
     /// @notice Whether a provider has a node key and at least the minimum bond.

@@ -206,7 +206,7 @@ contract DisputeTokensTest is Disputing {
         bytes[3] memory calls = [
             abi.encodeCall(Disputes.concede, (1)),
             abi.encodeCall(Disputes.advance, (1)),
-            abi.encodeCall(Disputes.open, (challenger, provider, renter, 1, EVIDENCE))
+            abi.encodeCall(Disputes.open, (challenger, provider, renter, 1, EVIDENCE, _signedByNode(EVIDENCE)))
         ];
 
         for (uint256 i = 0; i < calls.length; ++i) {
@@ -282,5 +282,7 @@ contract DisputeTokensTest is Disputing {
         challenger = ledger.addPayee(CHALLENGER);
         _establish();
         _open(RENTER_SECRET);
+        vm.prank(PROVIDER_PAYOUT);
+        registry.setNode(provider, vm.addr(NODE_SECRET), 0);
     }
 }

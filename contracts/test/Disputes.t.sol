@@ -64,24 +64,47 @@ contract PartiesTest is Disputing {
     }
 
     function test_onlyTheChallengersPayoutOpens() public {
+        bytes memory signature = _signedByNode(EVIDENCE);
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotPayout.selector, challenger, address(this)));
-        disputes.open(challenger, provider, renter, STAKE, EVIDENCE);
+        disputes.open(challenger, provider, renter, STAKE, EVIDENCE, signature);
     }
 
     function test_nobodyDisputesItsOwnProvider() public {
+        bytes memory signature = _signedByNode(EVIDENCE);
         uint32 second = ledger.addPayee(PROVIDER_PAYOUT);
 
         vm.startPrank(PROVIDER_PAYOUT);
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.OwnProvider.selector, provider));
-        disputes.open(provider, provider, renter, STAKE, EVIDENCE);
+        disputes.open(provider, provider, renter, STAKE, EVIDENCE, signature);
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.OwnProvider.selector, provider));
-        disputes.open(second, provider, renter, STAKE, EVIDENCE);
+        disputes.open(second, provider, renter, STAKE, EVIDENCE, signature);
+    }
+
+    function test_nobodyIsAccusedOfWorkItDidNotSign() public {
+        bytes memory signature = _signedByNode(EVIDENCE);
+        bytes32 other = "other";
+
+        vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotItsWork.selector, provider, other));
+        vm.prank(CHALLENGER);
+        disputes.open(challenger, provider, renter, STAKE, other, signature);
+    }
+
+    function test_aFormerKeysWorkCanBeDisputedForTwoWeeks() public {
+        vm.prank(PROVIDER_PAYOUT);
+        registry.setNode(provider, address(1), 0);
+
+        vm.warp(NOW + 14 days);
+        _dispute(1, EVIDENCE);
+        vm.warp(NOW + 14 days + 1);
+        vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotItsWork.selector, provider, bytes32("late")));
+        _dispute(1, "late");
     }
 
     function test_theRenterMustHaveAnAccount() public {
+        bytes memory signature = _signedByNode(EVIDENCE);
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotOpen.selector, OWNER));
         vm.prank(CHALLENGER);
-        disputes.open(challenger, provider, OWNER, STAKE, EVIDENCE);
+        disputes.open(challenger, provider, OWNER, STAKE, EVIDENCE, signature);
     }
 
     function test_onlyStakeThatIsThereIsInQuestion() public {
@@ -95,17 +118,18 @@ contract PartiesTest is Disputing {
     }
 
     function test_aProviderAnswersToAChallengerForTheSameEvidenceOnce() public {
+        bytes memory signature = _signedByNode(EVIDENCE);
         _dispute(10e6, EVIDENCE);
 
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.AlreadyDisputed.selector, provider, EVIDENCE));
         _dispute(10e6, EVIDENCE);
         vm.prank(CHALLENGER);
-        disputes.open(challenger, judges[0], renter, 1, EVIDENCE);
+        disputes.open(challenger, judges[0], renter, 1, EVIDENCE, signature);
         _dispute(10e6, keccak256("other evidence"));
         _rich(address(0xC4A2));
         uint32 second = ledger.addPayee(address(0xC4A2));
         vm.prank(address(0xC4A2));
-        disputes.open(second, provider, renter, 10e6, EVIDENCE);
+        disputes.open(second, provider, renter, 10e6, EVIDENCE, signature);
     }
 
     function test_noStakeIsInTwoDisputes() public {
@@ -135,6 +159,21 @@ contract PartiesTest is Disputing {
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotPayout.selector, provider, CHALLENGER));
         vm.prank(CHALLENGER);
         disputes.concede(id);
+    }
+
+    function test_aProvidersMachineConcedesAndAnswersForIt() public {
+        (address machine, uint256 first) = (vm.addr(NODE_SECRET), _dispute(1e6, EVIDENCE));
+        uint256 second = _dispute(1e6, "2");
+        _rich(machine);
+
+        vm.prank(machine);
+        disputes.concede(first);
+        vm.prank(machine);
+        disputes.answer(second, 0);
+
+        vm.assertEq(uint256(_of(first).outcome), uint256(DisputeTypes.Outcome.Conceded));
+        _assertPhase(second, DisputeTypes.Phase.Ruling);
+        vm.assertEq(token.balanceOf(machine), 1000e6 - _of(second).bond);
     }
 
     function test_whoHasAnsweredConcedesNoMore() public {

@@ -45,6 +45,19 @@ contract RegistryTest is Market {
         registry.setNode(provider, NODE, keccak256("about"));
     }
 
+    function test_aProviderAnswersForAFormerKeyForTwoWeeks() public {
+        vm.assertEq(registry.signsFor(provider, address(0)), false);
+        _setNode(NODE);
+        _setNode(address(0xBEEF));
+
+        vm.warp(NOW + 14 days);
+        vm.assertEq(registry.signsFor(provider, NODE), true);
+        vm.assertEq(registry.signsFor(provider, address(0)), false);
+        vm.warp(NOW + 14 days + 1);
+        vm.assertEq(registry.signsFor(provider, NODE), false);
+        vm.assertEq(registry.signsFor(provider, address(0xBEEF)), true);
+    }
+
     function test_aBondIsForARealProvider() public {
         vm.expectRevert(abi.encodeWithSelector(Registry.UnknownProvider.selector, 999));
         registry.bond(999, 1);

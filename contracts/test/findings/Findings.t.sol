@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {LedgerTypes} from "../../src/LedgerTypes.sol";
+import {DisputeTypes} from "../../src/DisputeTypes.sol";
 import {Registry} from "../../src/Registry.sol";
 import {Institutions} from "../kit/Institutions.sol";
 
@@ -111,6 +112,18 @@ contract FindingsTest is Institutions {
         }
     }
 
+    /// Two thirds of a stake went to whoever accused an owner who did not look for a day.
+    function test_aStrangerCannotAccuseAProviderThatSleeps() public {
+        uint32 sleeper = _stake(CHEAT, STAKE);
+        uint32 sock = ledger.addPayee(SOCK);
+        token.mint(SOCK, STAKE);
+        vm.startPrank(SOCK);
+        token.approve(address(disputes), STAKE);
+
+        vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotItsWork.selector, sleeper, bytes32("made up")));
+        disputes.open(sock, sleeper, renter, STAKE, "made up", _signedBy(RENTER_SECRET, "made up"));
+    }
+
     function test_evidenceCannotBeUsedUpBySomebodyElse() public {
         uint32 cheat = _stake(CHEAT, STAKE);
         uint256 id = _dispute(SOCK, cheat, 1, "proof"); // sent first, having seen the challenger's
@@ -126,10 +139,11 @@ contract FindingsTest is Institutions {
         uint32 cheat = _stake(CHEAT, STAKE);
         _dispute(CHALLENGER, cheat, STAKE, "proof");
         uint32 sock = ledger.addPayee(SOCK); // renter, challenger and provider are one
+        bytes memory signature = _signedByNode("own");
 
         vm.expectRevert(abi.encodeWithSelector(Registry.StakeTooLow.selector, cheat, 0, STAKE));
         vm.prank(SOCK);
-        disputes.open(sock, cheat, renter, STAKE, "own");
+        disputes.open(sock, cheat, renter, STAKE, "own", signature);
     }
 
     // ---------------------------------------------------------------------------------------------- steps
@@ -148,10 +162,11 @@ contract FindingsTest is Institutions {
 
     function _dispute(address by, uint32 against, uint96 amount, bytes32 evidence) private returns (uint256 id) {
         uint32 challenger = ledger.addPayee(by);
+        bytes memory signature = _signedByNode(evidence);
         token.mint(by, 1000e6);
         vm.startPrank(by);
         token.approve(address(disputes), 1000e6);
-        id = disputes.open(challenger, against, renter, amount, evidence);
+        id = disputes.open(challenger, against, renter, amount, evidence, signature);
         vm.stopPrank();
     }
 

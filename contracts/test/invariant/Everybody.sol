@@ -202,7 +202,9 @@ contract Everybody is Institutions {
         uint256 stake = registry.stakeOf(to);
         if (from == to || stake == 0) return;
         amount = bound(amount, 1, stake);
-        bytes memory data = abi.encodeCall(Disputes.open, (from, to, _key(who), uint96(amount), bytes32(++_evidence)));
+        bytes32 record = bytes32(++_evidence);
+        bytes memory data =
+            abi.encodeCall(Disputes.open, (from, to, _key(who), uint96(amount), record, _signedByNode(record)));
         if (_call(_payouts[from], address(disputes), data)) _running.push(disputes.count());
     }
 

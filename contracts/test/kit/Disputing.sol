@@ -19,7 +19,7 @@ abstract contract Disputing is Institutions {
         _open(RENTER_SECRET);
         _bond(provider, STAKE);
         vm.prank(PROVIDER_PAYOUT);
-        registry.setNode(provider, PROVIDER_PAYOUT, 0);
+        registry.setNode(provider, vm.addr(NODE_SECRET), 0);
         challenger = ledger.addPayee(CHALLENGER);
         _rich(CHALLENGER);
         _rich(PROVIDER_PAYOUT);
@@ -50,7 +50,7 @@ abstract contract Disputing is Institutions {
 
     function _dispute(uint96 amount, bytes32 evidence) internal returns (uint256) {
         vm.prank(CHALLENGER);
-        return disputes.open(challenger, provider, renter, amount, evidence);
+        return disputes.open(challenger, provider, renter, amount, evidence, _signedByNode(evidence));
     }
 
     function _answered() internal returns (uint256 id) {

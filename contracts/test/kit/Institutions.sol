@@ -68,7 +68,17 @@ abstract contract Institutions is Market {
         id = ledger.addPayee(payout);
         _bond(id, amount);
         vm.prank(payout);
-        registry.setNode(id, payout, 0);
+        registry.setNode(id, vm.addr(NODE_SECRET), 0);
+    }
+
+    /// A provider's machine's signature over a record, by its struct hash.
+    function _signedByNode(bytes32 record) internal view returns (bytes memory) {
+        return _signedBy(NODE_SECRET, record);
+    }
+
+    function _signedBy(uint256 secret, bytes32 record) internal view returns (bytes memory) {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(secret, _digest(address(registry), "Gristmill Registry", record));
+        return abi.encodePacked(r, s, v);
     }
 
     function _bond(uint32 id, uint256 amount) internal {

@@ -14,6 +14,7 @@ import {Test} from "./Test.sol";
 abstract contract Market is Test {
     uint256 internal constant OPERATOR_SECRET = 0x09E8A708;
     uint256 internal constant RENTER_SECRET = 0x8E17E8;
+    uint256 internal constant NODE_SECRET = 0x40DE;
     address internal constant ADMIN = address(0xAD317);
     address internal constant TREASURY_PAYOUT = address(0x78EA5);
     address internal constant OWNER = address(0x0177E8);

@@ -133,9 +133,12 @@ contract FeeSplitterTest is Institutions {
         vm.assertEq(token.balanceOf(address(commons)) + token.balanceOf(TREASURY_PAYOUT), held);
     }
 
-    function test_termsAreBounded() public {
+    function test_somebodyMaintains() public {
         vm.expectRevert(FeeSplitter.ZeroAddress.selector);
         new FeeSplitter(ledger, address(commons), address(0), 0, address(manager));
+    }
+
+    function test_noMoreThanAllIsTheCommons() public {
         vm.expectRevert(abi.encodeWithSelector(FeeSplitter.RateTooHigh.selector, 10_001, 10_000));
         new FeeSplitter(ledger, address(commons), address(1), 10_001, address(manager));
     }

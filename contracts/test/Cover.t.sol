@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+
 import {Cover} from "../src/Cover.sol";
+import {Ledger} from "../src/Ledger.sol";
 import {LedgerTypes} from "../src/LedgerTypes.sol";
 import {TruncatedStatement} from "../src/libraries/Statement.sol";
 import {Covered} from "./kit/Covered.sol";
-import {MoodyToken} from "./kit/OddTokens.sol";
+import {MoodyToken, ReenteringToken} from "./kit/OddTokens.sol";
 
 contract BondTest is Covered {
     function test_aBondIsForARealCoordinator() public {
@@ -27,6 +30,31 @@ contract BondTest is Covered {
         vm.assertEq(_payable(), 45);
     }
 
+    /// Called again in a token's transfer, bonds would count what comes and goes there twice.
+    function test_aTokenThatReentersGainsNothing() public {
+        ReenteringToken odd = new ReenteringToken();
+        _deploy(odd);
+        cover = new Cover(ledger, 0);
+        coordinator = ledger.addCoordinator();
+        odd.mint(address(this), 2);
+        odd.approve(address(cover), 2);
+        LedgerTypes.Reservation memory reservation;
+        Cover.Settled memory settled;
+        bytes[4] memory calls = [
+            abi.encodeCall(Cover.bond, (coordinator, 1)),
+            abi.encodeCall(Cover.withdraw, (coordinator)),
+            abi.encodeCall(Cover.claimUnfunded, ("", reservation)),
+            abi.encodeCall(Cover.claimUnderpaid, (settled, reservation))
+        ];
+
+        for (uint256 i = 0; i < calls.length; ++i) {
+            odd.arm(Ledger(address(cover)), calls[i]);
+            vm.expectRevert(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);
+            cover.bond(coordinator, 1);
+        }
+        vm.assertEq(_payable(), 0);
+    }
+
     function test_bondsStayCountable() public {
         _bondCover(type(uint96).max - 2 * COVER);
         token.mint(address(this), 1);
@@ -42,6 +70,17 @@ contract BondTest is Covered {
         vm.expectRevert(abi.encodeWithSelector(Cover.BondTooLow.selector, coordinator, 2 * COVER, 2 * COVER + 1));
         vm.prank(operator);
         cover.requestUnbonding(coordinator, 2 * COVER + 1);
+    }
+
+    function test_whatIsUnbondingIsNotBondedAnyMore() public {
+        vm.startPrank(operator);
+        cover.requestUnbonding(coordinator, 30e6);
+        _assertBond(2 * COVER - 30e6, 30e6);
+        cover.requestUnbonding(coordinator, 2 * COVER - 30e6);
+        _assertBond(0, 2 * COVER);
+
+        vm.expectRevert(abi.encodeWithSelector(Cover.BondTooLow.selector, coordinator, 0, 1));
+        cover.requestUnbonding(coordinator, 1);
     }
 
     function test_aBondLeavesTwoWeeksAfterTheLastRequest() public {
@@ -246,6 +285,11 @@ contract UnfundedTest is Covered {
         cover.requestUnbonding(coordinator, 2 * COVER - 10e6);
 
         vm.assertEq(cover.claimUnfunded(_statement(7, 40e6), _promise(7, 50e6, 40e6)), 40e6);
+
+        _assertBond(0, 2 * COVER - 80e6);
+        vm.warp(NOW + 14 days);
+        vm.assertEq(cover.withdraw(coordinator), 2 * COVER - 80e6);
+        vm.assertEq(token.balanceOf(address(cover)), 0);
     }
 
     /// What is paid is never more than accepted, the statement's part or the stake, and conserves money.

@@ -203,10 +203,13 @@ contract DisputeTokensTest is Disputing {
         registry.bond(provider, 100e6);
         vm.prank(CHALLENGER);
         odd.approve(address(disputes), 1000e6);
-        bytes[3] memory calls = [
+        bytes[6] memory calls = [
+            abi.encodeCall(Disputes.open, (challenger, provider, renter, 1, EVIDENCE, _signedByNode(EVIDENCE))),
             abi.encodeCall(Disputes.concede, (1)),
-            abi.encodeCall(Disputes.advance, (1)),
-            abi.encodeCall(Disputes.open, (challenger, provider, renter, 1, EVIDENCE, _signedByNode(EVIDENCE)))
+            abi.encodeCall(Disputes.answer, (1, EVIDENCE)),
+            abi.encodeCall(Disputes.rule, (1, judges[0], true)),
+            abi.encodeCall(Disputes.arbitrate, (1, true)),
+            abi.encodeCall(Disputes.advance, (1))
         ];
 
         for (uint256 i = 0; i < calls.length; ++i) {
@@ -272,9 +275,11 @@ contract DisputeTokensTest is Disputing {
         vm.assertEq(disputes.count(), 0);
     }
 
-    /// The same market around another token.
+    /// The same market around another token, which can try what the arbiter may, too.
     function _around(IERC20 odd) private {
         manager = new AccessManager(ADMIN);
+        vm.prank(ADMIN);
+        manager.grantRole(ARBITER_ROLE, address(odd), 0);
         _deploy(odd);
         vm.prank(operator);
         coordinator = ledger.addCoordinator();

@@ -2,11 +2,13 @@
 pragma solidity 0.8.37;
 
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
+import {Ledger} from "../src/Ledger.sol";
 import {LedgerTypes} from "../src/LedgerTypes.sol";
 import {Registry} from "../src/Registry.sol";
 import {Market} from "./kit/Market.sol";
-import {FeeToken} from "./kit/OddTokens.sol";
+import {FeeToken, ReenteringToken} from "./kit/OddTokens.sol";
 
 contract RegistryTest is Market {
     address private constant SLASHER = address(0x51A54E8);
@@ -74,6 +76,30 @@ contract RegistryTest is Market {
 
         (uint96 bonded,,,) = registry.stakes(id);
         vm.assertEq(bonded, 90);
+    }
+
+    /// Called again in a token's transfer, bonds would count what comes and goes there twice. This token may slash, too.
+    function test_aTokenThatReentersGainsNothing() public {
+        ReenteringToken odd = new ReenteringToken();
+        _deploy(odd);
+        vm.startPrank(ADMIN);
+        manager.grantRole(manager.ADMIN_ROLE(), address(odd), 0);
+        vm.stopPrank();
+        odd.mint(address(this), 1);
+        odd.approve(address(registry), 1);
+        uint32 id = ledger.addPayee(PROVIDER_PAYOUT);
+        bytes[3] memory calls = [
+            abi.encodeCall(Registry.bond, (id, 1)),
+            abi.encodeCall(Registry.withdraw, (id)),
+            abi.encodeCall(Registry.slash, (id, _awards(1, 0, 0), 0))
+        ];
+
+        for (uint256 i = 0; i < calls.length; ++i) {
+            odd.arm(Ledger(address(registry)), calls[i]);
+            vm.expectRevert(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);
+            registry.bond(id, 1);
+        }
+        vm.assertEq(registry.stakeOf(id), 0);
     }
 
     function test_theRegistryHoldsLessThanItsStakesCanCount() public {

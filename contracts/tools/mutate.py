@@ -3,9 +3,11 @@
     python contracts/tools/mutate.py                    all mutants, both cores
     python contracts/tools/mutate.py --sample 24 --seed 7
     python contracts/tools/mutate.py --changed-since main
+    python contracts/tools/mutate.py --only "Cover.sol bond: nonReentrant"
 
 Works on copies of contracts/ in a temporary directory. A mutant that no test can tell from the original is listed with
-the reason in mutants.toml. Ends with 1 if an unlisted one survives.
+the reason in mutants.toml. Ends with 1 if an unlisted one survives. One whose tests time out counts as killed, and is
+named: on a busy machine it may be no endless loop.
 """
 
 import argparse
@@ -18,9 +20,10 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -41,7 +44,8 @@ COMPARISON = re.compile(r" (<=|>=|<|>) ")
 WORD_STEP = re.compile(r"\.(?:emptied\(\)|collected\(\)|withNonce\(\w+\))")
 # A call or an assignment that stands alone on its line; not a declaration, an event or a way out.
 STATEMENT = re.compile(
-    r"^ +(?!return|revert|emit|using|import|assembly)(?:\+\+|delete )?[(\w][\w.\[\]]*(?: [-+|]?= |\(|;|\+\+|, ).*;$"
+    r"^ +(?!return|revert|emit|using|import|assembly)"
+    r"(?:\+\+|delete )?[(\w](?:[\w.]|\[[^\]]*\])*(?:(?: [-+|]?= |\(|\+\+|, ).*)?;$"
 )
 DECLARATION = re.compile(
     r"^ +(?:[A-Z]\w*|\w+\[\]|u?int\d+|bytes\d*|bool|address|mapping\b.*|string|type \w+)(?:\[\])? .*"
@@ -58,19 +62,24 @@ class Mutant:
     line: int
     within: str  # function
     before: str  # what is there, on one line
+    nth: int = 1  # of those in its file that have all this alike, as in overloaded functions
 
     @property
     def name(self) -> str:
-        return f"{self.file} {self.within}: {self.before} -> {self.text or '(dropped)'}"
+        nth = f" ({self.nth})" if self.nth > 1 else ""
+        return f"{self.file} {self.within}{nth}: {self.before} -> {self.text or '(dropped)'}"
 
 
 def mutants_of(file: str, source: str) -> Iterator[Mutant]:
-    """Yield every mutant of a source file, in order of what is dropped."""
+    """Yield every mutant of a source file, in order of what is dropped; each has a name of its own."""
+    seen: Counter[str] = Counter()
 
     def mutant(start: int, end: int, text: str) -> Mutant:
         line = source.count("\n", 0, start) + 1
         within = ["-", *FUNCTION.findall(source, 0, start)][-1].removeprefix("function ")
-        return Mutant(file, start, end, text, line, within, " ".join(source[start:end].split()))
+        made = Mutant(file, start, end, text, line, within, " ".join(source[start:end].split()))
+        seen[made.name] += 1
+        return replace(made, nth=seen[made.name])
 
     for start, end in _guards(source):
         yield mutant(start, end, "")
@@ -109,14 +118,14 @@ def _guards(source: str) -> Iterator[tuple[int, int]]:
 
 
 def run(mutant: Mutant, copy: Path) -> str:
-    """Test one mutant in a copy of the contracts; gives killed, survived or stillborn (it does not compile)."""
+    """Test one mutant in a copy of the contracts; gives killed, survived, timed out or stillborn (no code)."""
     path = copy / mutant.file
     source = path.read_text()
     path.write_text(source[: mutant.start] + mutant.text + source[mutant.end :])
     try:
         done = _forge(copy)
     except subprocess.TimeoutExpired:
-        return "killed"
+        return "timed out"
     finally:
         path.write_text(source)
     return _verdict(done.stdout + done.stderr)
@@ -181,8 +190,8 @@ def _run_all(chosen: list[Mutant], workers: int) -> dict[Mutant, str]:
 
         for mutant, result in pool.map(test, chosen):
             results[mutant] = result
-            if result == "survived":
-                print(f"survived (line {mutant.line})  {mutant.name}", flush=True)
+            if result in ("survived", "timed out"):
+                print(f"{result} (line {mutant.line})  {mutant.name}", flush=True)
     return results
 
 
@@ -200,7 +209,7 @@ def _choose(arguments: argparse.Namespace) -> list[Mutant]:
         files = [file for file in files if file in changed]
     found = [mutant for file in files for mutant in mutants_of(file, (CONTRACTS / file).read_text())]
     if arguments.only:
-        found = [mutant for mutant in found if arguments.only in mutant.name]
+        found = [mutant for mutant in found if any(text in mutant.name for text in arguments.only)]
     if arguments.sample and arguments.sample < len(found):
         kept = set(random.Random(arguments.seed).sample(range(len(found)), arguments.sample))
         # In order, so that neighbours share a compiled state.
@@ -213,7 +222,12 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="test only so many, drawn by --seed")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--changed-since", metavar="REVISION", help="test only files that differ from it")
-    parser.add_argument("--only", metavar="TEXT", help="test only mutants whose name has this in it")
+    parser.add_argument(
+        "--only",
+        metavar="TEXT",
+        action="append",
+        help="test only mutants whose name has this in it, or one more of these",
+    )
     parser.add_argument("--list", action="store_true", help="print the mutants' names and stop")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()

@@ -4,6 +4,7 @@ import pytest
 from eth_account import Account
 
 from fakes.evm import Evm
+from gristmill_contracts.anvil import pass_time
 from gristmill_contracts.history import prove, read_batches
 from gristmill_contracts.node import Sender
 from gristmill_protocol.errors import Conflict, NotFound
@@ -65,3 +66,20 @@ def test_accepted_work_without_a_balance_is_paid_from_the_pledge(evm: Evm) -> No
     evm.relayer.run(evm.cover.claim_unfunded(evm.sign_statement(poor, 1, owed), promise))
 
     assert evm.ledger.payee(provider).credit_usd_micros == 700
+
+
+def test_a_bond_leaves_two_weeks_after_it_was_asked_for(evm: Evm) -> None:
+    operator, coordinator = Sender(evm.w3, evm.operator), evm.deployment.coordinator_id
+    bond(evm, 30_000)
+    before, had = evm.cover.bond_of(coordinator), evm.token.balance_usd_micros(operator.address)
+
+    operator.run(evm.cover.request_unbonding(coordinator, 10_000))
+
+    found = evm.cover.bond_of(coordinator)
+    assert (found.bonded_usd_micros, found.unbonding_usd_micros) == (before.bonded_usd_micros - 10_000, 10_000)
+    assert found.unlock_at_s == evm.now() + 14 * 24 * 3600
+    with pytest.raises(Conflict, match="StillLocked"):
+        evm.relayer.run(evm.cover.withdraw(coordinator))
+    pass_time(evm.w3, 14 * 24 * 3600)
+    evm.relayer.run(evm.cover.withdraw(coordinator))
+    assert evm.token.balance_usd_micros(operator.address) == had + 10_000

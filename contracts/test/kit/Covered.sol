@@ -26,6 +26,12 @@ abstract contract Covered is Institutions {
         return (uint256(bonded) + unbonding) / 2;
     }
 
+    function _assertBond(uint256 bonded, uint256 unbonding) internal view {
+        (uint96 bonded_, uint96 unbonding_,) = cover.bonds(coordinator);
+        vm.assertEq(bonded_, bonded);
+        vm.assertEq(unbonding_, unbonding);
+    }
+
     /// The coordinator's promise about the renter's nonce.
     function _promise(uint32 nonce, uint96 cap, uint96 accepted)
         internal

@@ -242,7 +242,7 @@ class AuditView(Message):
     verifier: int
     verifier_name: str
     outcome: Literal["pending", "passed", "mismatch", "unserved"]
-    why_drawn: Literal["first", "drawn", "second opinion"]
+    why_drawn: Literal["first", "drawn", "second", "second opinion"]  # second: a second verifier from the start
 
 
 class WindowView(Message):

@@ -8,7 +8,6 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from gristmill_coordinator.domain.tolerance import Distance as Distance
 from gristmill_protocol.errors import BadData
+from gristmill_protocol.state import DTYPES, SECTIONS, Tensor, state_root
 
 _PIECE = 1 << 20  # elements: 8 MiB as float64
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _FIRST = ("exp_avg", "momentum_buffer")
 _SECOND = "exp_avg_sq"
-
-
-@dataclass(frozen=True)
-class Distance:
-    """Infinite where a number is none, or where something differs that no rounding can change."""
-
-    first_moment: float  # the parameter delta again, where the optimizer keeps no first moment
-    parameter_delta: float  # each coordinate weighted by the root of my second moment, where there is one
-    remainder: float  # the largest of what no gradient checks: second moments, running statistics, frozen tensors
 
 
 def distance(start: Path, mine: Path, theirs: Path) -> Distance:
@@ -61,6 +53,16 @@ def distance(start: Path, mine: Path, theirs: Path) -> Distance:
     ratios = {group: fraction.ratio() for group, fraction in fractions.items()}
     delta = max(ratios.pop("weighted", 0.0), ratios.pop("plain", 0.0))
     return Distance(ratios.pop("first", delta), delta, max(ratios.values(), default=0.0))
+
+
+def root_of(path: Path) -> str:
+    """The state root of a state's file, hex.
+
+    Raises:
+        BadData: the file is no state.
+    """
+    state = _State(path)
+    return state_root(state.tensors()).hex()
 
 
 class _Fraction:
@@ -104,6 +106,12 @@ class _State:
         self.moved = {name.removeprefix("opt/").rpartition("/")[0] for name in self.like if name.startswith("opt/")}
         self._at = {name: [8 + size + offset for offset in tensor["data_offsets"]] for name, tensor in header.items()}
         self._bytes = np.memmap(path, np.uint8, "r")
+
+    def tensors(self) -> Iterator[Tensor]:
+        for name, (dtype, shape) in self.like.items():
+            if dtype not in DTYPES or name.partition("/")[0] not in SECTIONS:
+                raise BadData(f"The tensor {name!r} of {dtype} is none of a training state.")
+            yield Tensor(name, dtype, shape, self.raw(name).data)
 
     def raw(self, name: str) -> NDArray[np.uint8]:
         begin, end = self._at[name]

@@ -1,14 +1,14 @@
 """How far apart honest machines of different kinds come, and how far cheats: the figures of docs/verification.md.
 
-Real training of both recipes on this machine. The other kinds of machine are two threads instead of one, and torch
-without oneDNN. Honest figures are the largest found, a cheat's the smallest, over several segments.
+Real training of both recipes on this machine. The other kinds of machine are two threads instead of one, torch without
+oneDNN, and sums in float64. Honest figures are the largest found, a cheat's the smallest, over several segments.
 """
 
 import ast
 import csv
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
@@ -29,6 +29,8 @@ from gristmill_trainer.sampling import Sampler
 STARTS = (0, 40)
 LENGTHS = (5, 25)
 MEASURES = ("first_moment", "parameter_delta", "remainder")
+
+Found = dict[tuple[int, str], list[Distance]]
 
 
 class Segment:
@@ -52,8 +54,8 @@ class Segment:
         return self._start or states / "start.safetensors", states / "0.safetensors"
 
 
-def segments(recipe: str, data: Path, settings: dict[str, object], folder: Path) -> Iterator[tuple[int, int, Segment]]:
-    """(first step, length, segment) of a job."""
+def segments(recipe: str, data: Path, settings: dict[str, object], folder: Path) -> Iterator[tuple[int, Segment]]:
+    """(length, segment) of a job."""
     view = DataView.open(data)
     program = catalog.find(recipe)
     plan = program.plan(settings, program.check(view).stats, Gpu())
@@ -69,7 +71,7 @@ def segments(recipe: str, data: Path, settings: dict[str, object], folder: Path)
         for length in LENGTHS:
             ref = None if state is None else file_ref(state)
             steps = {"step_from": first, "step_to": first + length, "state": ref}
-            yield first, length, Segment(task.model_copy(update=steps), packed, state, folder)
+            yield length, Segment(task.model_copy(update=steps), packed, state, folder)
 
 
 # Kinds of machine and ways to cheat. Each is a change of the training program.
@@ -94,29 +96,27 @@ def batches(rows: Callable[[Sampler, int], torch.Tensor]) -> Iterator[None]:
 
 
 def exact_sums() -> AbstractContextManager[None]:
-    """Forward and backward in float64: what any other order of summing is rounded around."""
+    """Forward and backward in float64: what every other order of summing is rounded around."""
 
     def exact(model: torch.nn.Module) -> None:
         forward = model.forward
 
         def in_float64(*inputs: torch.Tensor) -> torch.Tensor:
-            wide = [value.double() if value.is_floating_point() else value for value in inputs]
-            own = {name: tensor.double() for name, tensor in model.named_parameters()}
-            own |= {
-                name: tensor.double() if tensor.is_floating_point() else tensor
-                for name, tensor in model.named_buffers()
-            }
+            own = {name: wide(tensor) for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
             model.forward = forward
-            try:
-                return torch.func.functional_call(model, own, tuple(wide))
-            finally:
-                model.forward = in_float64
-                for name, tensor in model.named_buffers():
-                    tensor.copy_(own[name])
+            scores: torch.Tensor = torch.func.functional_call(model, own, tuple(map(wide, inputs)))
+            model.forward = in_float64
+            for name, tensor in model.named_buffers():
+                tensor.copy_(own[name])
+            return scores
 
         model.forward = in_float64
 
     return tracked(exact)
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor.clone()
 
 
 def dropped_example() -> AbstractContextManager[None]:
@@ -224,12 +224,10 @@ CHEATS = {
 }
 
 
-def measured(
-    recipe: str, data: Path, settings: dict[str, object], folder: Path
-) -> dict[tuple[int, str], list[Distance]]:
+def measured(recipe: str, data: Path, folder: Path) -> Found:
     """(length, what was done) -> its distances from this machine's honest end states."""
-    found: dict[tuple[int, str], list[Distance]] = {}
-    for _, length, segment in segments(recipe, data, settings, folder):
+    found: Found = {}
+    for length, segment in segments(recipe, data, {"quality": "quick"}, folder):
         start, mine = segment.run()
         for name, (threads, kind) in [*HONEST.items(), *((name, (1, cheat)) for name, cheat in CHEATS.items())]:
             with kind():
@@ -238,20 +236,20 @@ def measured(
     return found
 
 
-def show(recipe: str, found: dict[tuple[int, str], list[Distance]]) -> None:
+def show(recipe: str, found: Found) -> None:
     for length in LENGTHS:
-        print(f"\n{recipe}, segments of {length} steps" + "".join(f"{name:>18}" for name in MEASURES))
-        honest = {}
-        for measure in MEASURES:
-            honest[measure] = max(getattr(one, measure) for name in HONEST for one in found[length, name])
+        print(f"\n{recipe + f', {length} steps':28}" + "".join(f"{measure:>20}" for measure in MEASURES))
+        honest = {measure: _bound(max, measure, HONEST, length, found) for measure in MEASURES}
         for name in HONEST:
-            print(
-                f"  {name:32}" + "".join(f"{max(getattr(o, m) for o in found[length, name]):18.1e}" for m in MEASURES)
-            )
+            print(f"  {name:26}" + "".join(f"{_bound(max, m, [name], length, found):20.1e}" for m in MEASURES))
         for name in CHEATS:
-            least = {m: min(getattr(one, m) for one in found[length, name]) for m in MEASURES}
-            margins = [f"{least[m]:10.1e} {least[m] / max(honest[m], 1e-12):6.0e}x" for m in MEASURES]
-            print(f"  {name:32}" + "".join(margins))
+            least = {measure: _bound(min, measure, [name], length, found) for measure in MEASURES}
+            ratios = {measure: value / honest[measure] for measure, value in least.items()}
+            print(f"  {name:26}" + "".join(f"{least[m]:11.1e} {ratios[m]:7.0f}x" for m in MEASURES))
+
+
+def _bound(of: Callable[..., float], measure: str, names: Iterable[str], length: int, found: Found) -> float:
+    return of(getattr(one, measure) for name in names for one in found[length, name])
 
 
 def docstrings(path: Path) -> Path:
@@ -273,5 +271,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         digits, texts = write_digits(folder / "digits"), docstrings(folder / "texts.csv")
-        show("image-sorter", measured("image-sorter", digits, {"quality": "quick"}, folder))
-        show("text-sorter", measured("text-sorter", texts, {"quality": "quick"}, folder))
+        for recipe, data in (("image-sorter", digits), ("text-sorter", texts)):
+            show(recipe, measured(recipe, data, folder))

@@ -128,9 +128,9 @@ def _apart(start: Path, mine: Path, theirs: Path, record: SegmentRecord | None) 
 
 async def _calibrate(co: Coordinator, case: Case) -> bool:
     """Note how far two other kinds of machines are apart on this job; the provider's data play no part in it."""
-    first = min(one.segment for one in case.audits)
+    first = min((one.segment for one in case.audits), default=case.last_index)
     drawn, _ = _split(case, first)
-    if any(one.distance is None for one in drawn):
+    if not drawn or any(one.distance is None for one in drawn):
         return False
     offers = [co.book.get(one.node_id) for one in drawn]
     kinds = {offer.terms.numeric_class for offer in offers if offer is not None}

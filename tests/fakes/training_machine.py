@@ -20,6 +20,7 @@ from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Finished, Replayed, SegmentDone, TrainerEvent
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_trainer import engine, session
+from gristmill_trainer.checkpoint import Checkpoint
 
 RECIPE = "image-sorter"
 Change = Callable[[], AbstractContextManager[None]]
@@ -62,6 +63,13 @@ def faster(factor: float) -> Iterator[None]:
     """Another learning rate than the job's."""
     honest = engine.one_cycle
     with patch.object(engine, "one_cycle", lambda step, steps, peak: factor * honest(step, steps, peak)):
+        yield
+
+
+@contextmanager
+def other_roots() -> Iterator[None]:
+    """It commits to states that nobody has, and hands over those that it should have."""
+    with patch.object(Checkpoint, "root", lambda _, step: sha256(f"root {step}".encode()).hexdigest()):
         yield
 
 

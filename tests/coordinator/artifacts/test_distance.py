@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gristmill_coordinator.artifacts import distance as module
-from gristmill_coordinator.artifacts.distance import Distance, distance
+from gristmill_coordinator.artifacts.distance import Distance, distance, root_of
 from gristmill_protocol.errors import BadData
 from gristmill_trainer.checkpoint import Checkpoint
 
@@ -50,6 +50,22 @@ def test_equal_states_are_at_distance_zero(tmp_path: Path) -> None:
     start, end, _ = train(tmp_path, ADAM)
 
     assert distance(start, end, end) == Distance(0.0, 0.0, 0.0)
+
+
+def test_a_states_root_is_the_trainers(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = torch.nn.Linear(3, 2)
+    checkpoint = Checkpoint(model, ADAM(model.parameters()), seed=7)
+    checkpoint.save(4, tmp_path / "state")
+
+    assert root_of(tmp_path / "state") == checkpoint.root(4)
+
+
+def test_a_file_with_other_tensors_has_no_root(tmp_path: Path) -> None:
+    save_file({"weights/w": torch.zeros(2)}, tmp_path / "state")
+
+    with pytest.raises(BadData):
+        root_of(tmp_path / "state")
 
 
 def test_no_work_is_at_distance_one(tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from fakes.training_machine import RECIPE, Change, TrainingMachine, faster, pictures, steps_skipped, without_onednn
+from fakes.training_machine import (
+    RECIPE,
+    Change,
+    TrainingMachine,
+    faster,
+    other_roots,
+    pictures,
+    steps_skipped,
+    without_onednn,
+)
 from fakes.world import World
 from gristmill_coordinator import views
 from gristmill_coordinator.config import Config
@@ -97,7 +106,11 @@ async def test_honest_work_is_checked_by_two_other_kinds_and_paid(world: World, 
     assert world.chain.credits[willow.provider] > 0
 
 
-@pytest.mark.parametrize("cheat", [steps_skipped, partial(faster, 1.01)], ids=["skipped steps", "lr + 1 %"])
+@pytest.mark.parametrize(
+    "cheat",
+    [steps_skipped, partial(faster, 1.01), other_roots],
+    ids=["skipped steps", "lr + 1 %", "another state than committed to"],
+)
 async def test_a_cheat_is_not_paid_and_not_fined(world: World, add: Callable[..., object], cheat: Change) -> None:
     cheating = await add("cheat", "A", ask=50_000, change=cheat)
     await add("oak", "B")

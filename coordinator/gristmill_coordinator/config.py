@@ -68,6 +68,7 @@ class Config(BaseSettings):
     samples_known: int = Field(default=1, ge=1)
     audit_timeout_s: float = Field(default=900.0, gt=0)
     state_wait_s: float = Field(default=300.0, gt=0)
+    class_operators_min: int = Field(default=5, ge=2)  # owners of one kind of machine; fewer: the renter is told
 
     # Renters
     quote_valid_s: int = Field(default=600, ge=1)

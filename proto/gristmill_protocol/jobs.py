@@ -242,7 +242,7 @@ class AuditView(Message):
     verifier: int
     verifier_name: str
     outcome: Literal["pending", "passed", "mismatch", "unserved"]
-    why_drawn: Literal["first", "drawn", "second opinion"]
+    why_drawn: Literal["first", "drawn", "second", "second opinion"]  # second: a second verifier from the start
 
 
 class WindowView(Message):
@@ -325,6 +325,7 @@ class TrainTask(Message):
     segment_steps: int
     step_from: int = 0  # resume here from input/state.safetensors when > 0
     step_to: int | None = None  # replay: stop here, write nothing but the digests
+    keep_state: bool = False  # replay: leave the end state in out/states too, and the start if none was given
     segment_index: int = 0  # of the first segment this task runs
     threads: int = 1
     data: ArtifactRef

@@ -13,6 +13,14 @@ class Mode(StrEnum):
     REPUTATION = "reputation"
 
 
+class Numerics(StrEnum):
+    """What a recipe computes with: it decides how far honest machines of different kinds drift apart."""
+
+    ADAM_FP32 = "adam-fp32"
+    ADAM_BF16 = "adam-bf16"  # and low-rank adapters
+    SGD_FP32 = "sgd-fp32"  # with momentum
+
+
 GUARANTEES = {
     Mode.BITWISE: "Steps drawn at random are run again on another owner's machine and must match bit for bit: "
     "faking them costs more than it saves.",

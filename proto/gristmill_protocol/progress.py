@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from gristmill_protocol.jobs import Message, Sha256Hex
+from gristmill_protocol.jobs import ArtifactRef, Message, Sha256Hex
 
 
 class Started(Message):
@@ -65,6 +65,8 @@ class Replayed(Message):
     state_root: Sha256Hex
     data_root: Sha256Hex
     metrics_root: Sha256Hex
+    state: ArtifactRef | None = None  # out/states/<segment>.safetensors, where the task says keep_state
+    start: ArtifactRef | None = None  # out/states/start.safetensors, where the task had no state to start from
 
 
 class Failed(Message):

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from pathlib import Path
 
 import structlog
 
@@ -41,7 +42,8 @@ class Audits:
             audit_id, task = next(iter(self._waiting.items()))
             reply = await self._answer(audit_id, task)
             logger.info("audit_answered", audit_id=audit_id, accepted=reply.accepted, reason=reply.reason)
-            self._shop.link.deliver(pb.NodeMessage(audit=reply), ends=audit_id, now_s=self._shop.clock())
+            uploads = _kept_states(reply)
+            self._shop.link.deliver(pb.NodeMessage(audit=reply), uploads, ends=audit_id, now_s=self._shop.clock())
             del self._waiting[audit_id]
 
     def leave(self, reason: str) -> None:
@@ -77,9 +79,18 @@ class Audits:
                 replayed = await _outcome(run)
             finally:
                 await run.close()
+            await self._take_in(audit_id, folder, task, replayed)
         finally:
             await asyncio.to_thread(shutil.rmtree, self._shop.tasks_dir / audit_id, ignore_errors=True)
         return pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=replayed.model_dump_json())
+
+    async def _take_in(self, audit_id: str, folder: Path, task: TrainTask, replayed: Replayed) -> None:
+        """Have the kept states where they are uploaded from with the answer."""
+        for name, state in ((str(task.segment_index), replayed.state), ("start", replayed.start)):
+            if state is not None:
+                self._shop.journal.keep(audit_id, state.sha256)
+                path = folder / "out" / "states" / f"{name}.safetensors"
+                await asyncio.to_thread(self._shop.cache.adopt, path, below=folder / "out", sha256=state.sha256)
 
 
 async def _outcome(run: Run) -> Replayed:
@@ -94,6 +105,13 @@ async def _outcome(run: Run) -> Replayed:
     if found is None or ended.code != 0:
         raise Unavailable(ended.cause)
     return found
+
+
+def _kept_states(reply: pb.AuditReply) -> tuple[str, ...]:
+    if not reply.accepted:
+        return ()
+    replayed = Replayed.model_validate_json(reply.replayed_json)
+    return tuple(state.sha256 for state in (replayed.state, replayed.start) if state is not None)
 
 
 def refused(audit_id: str, reason: str) -> pb.AuditReply:

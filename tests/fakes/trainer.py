@@ -106,6 +106,10 @@ class Trainer:
 
     def replay(self) -> NoReturn:
         end = self.task["step_to"]
+        kept = {}
+        if self.task["keep_state"]:
+            kept["state"] = self.keep(str(self.index), end)
+            kept["start"] = self.keep("start", self.begun) if self.task["state"] is None else None
         say(
             "replayed",
             step_from=self.begun,
@@ -114,8 +118,14 @@ class Trainer:
             state_root=state_root(self.seed, end),
             data_root=digest("data", self.begun, end),
             metrics_root=digest("metrics", self.begun, end),
+            **kept,
         )
         sys.exit(0)
+
+    def keep(self, name: str, step: int) -> dict[str, Any]:
+        content = state_file(self.seed, step)
+        (self.folder / "out" / "states" / f"{name}.safetensors").write_bytes(content)
+        return {"sha256": sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from fakes import trainer
 from fakes.provider_side import MARKET, FakeArtifacts, ScriptedCoordinator, audit, lease, ref, spec, task
 from gristmill_protocol.commitments import SignedRecord, chain_break
 from gristmill_protocol.errors import NotAllowed
+from gristmill_protocol.progress import Replayed
 from gristmill_protocol.signing import (
     GREETING_TYPE,
     RECEIPT_TYPE,
@@ -207,6 +208,18 @@ async def test_a_result_that_cannot_be_handed_over_is_no_success(
 
     assert [segment.uploaded for segment in segments] == [True, False]
     assert failed.code == "not_allowed"
+
+
+async def test_a_verifier_hands_over_the_states_it_was_to_keep(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    async with running():
+        coordinator.say(audit=audit(keep_state=True))
+        [reply] = await coordinator.expect("audit")
+
+    replayed = Replayed.model_validate_json(reply.replayed_json)
+    assert (replayed.state, replayed.start) == (ref(state(4)), ref(state(0)))
+    assert {ref(state(4)).sha256, ref(state(0)).sha256} <= set(artifacts.held)
 
 
 async def test_audits_run_one_after_another_and_say_what_came_out(

@@ -185,11 +185,30 @@ def test_replaying_a_segment_reproduces_its_roots(
 
         replayed = replay(task)
 
-        assert replayed.model_dump(exclude={"event"}) == segment.model_dump(
+        assert replayed.model_dump(exclude={"event", "state", "start"}) == segment.model_dump(
             include=set(Replayed.model_fields) - {"event"}
         )
         assert not (task / "out").exists()
         before = segment
+
+
+@pytest.mark.slow
+def test_a_replay_keeps_the_states_it_is_asked_for(
+    undisturbed: tuple[Path, list[TrainerEvent]], small_task: Callable[..., Path]
+) -> None:
+    folder, events = undisturbed
+    first, second, *_ = of(SegmentDone, events)
+    from_nothing = small_task(step_to=first.step_to, keep_state=True)
+    state, segment = folder / first.state_file, {"step_from": second.step_from, "step_to": second.step_to}
+    from_state = small_task(state=state, **segment, segment_index=1, keep_state=True)
+
+    one, other = replay(from_nothing), replay(from_state)
+
+    assert one.state == file_ref(from_nothing / "out" / "states" / "0.safetensors")
+    assert one.start == file_ref(from_nothing / "out" / "states" / "start.safetensors")
+    assert other.state == file_ref(from_state / "out" / "states" / "1.safetensors")
+    assert (one.state.sha256, other.state.sha256) == (first.state_sha256, second.state_sha256)
+    assert other.start is None
 
 
 @pytest.mark.slow

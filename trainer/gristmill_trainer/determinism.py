@@ -18,6 +18,8 @@ def pin(threads: int) -> torch.device:
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision("highest")
     torch.backends.mkldnn.set_flags(True)  # type: ignore[no-untyped-call]
+    # NNPACK convolves so roughly that honest machines come out 8 % apart; see docs/verification.md.
+    torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False

@@ -14,7 +14,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from gristmill_protocol.errors import BadSettings
-from gristmill_protocol.jobs import TrainTask
+from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Progress, Replayed, SegmentDone, Started, Stopped, TrainerEvent
 from gristmill_trainer.checkpoint import Checkpoint
 from gristmill_trainer.data import DataView
@@ -130,6 +130,7 @@ class Run:
         first = self.task.step_from
         first_root = self._checkpoint.root(first)
         self._open(first, self.task.segment_index, first_root)
+        start = self._keep("start", first) if self.task.keep_state and self.task.state is None else None
         if not self._is_replay:
             self._emit(Started(numeric_class=self._numeric_class, state_root=first_root, step=first))
         for step in range(first, self._end):
@@ -140,8 +141,7 @@ class Run:
             if self._ends_segment(step + 1):
                 self._close(step + 1)
         if self._is_replay:
-            roots = {name: root for name, root in self._closed_roots.items() if name != "micro_root"}
-            self._emit(Replayed(step_from=first, step_to=self._end, state_root_prev=first_root, **roots))
+            self._emit(self._replayed(first, first_root, start))
 
     def state_root(self, step: int) -> str:
         """Root of the state as it is now, after `step` steps, hex."""
@@ -205,10 +205,19 @@ class Run:
             self._emit(self._saved(step, self._closed_roots))
         self._open(step, self._index + 1, root)
 
-    def _saved(self, step: int, roots: dict[str, str]) -> SegmentDone:
-        name = f"out/states/{self._index}.safetensors"
-        path = self._folder / name
+    def _replayed(self, first: int, first_root: str, start: ArtifactRef | None) -> Replayed:
+        roots = {name: root for name, root in self._closed_roots.items() if name != "micro_root"}
+        state = self._keep(str(self.task.segment_index), self._end) if self.task.keep_state else None
+        return Replayed(
+            step_from=first, step_to=self._end, state_root_prev=first_root, **roots, state=state, start=start
+        )
+
+    def _keep(self, name: str, step: int) -> ArtifactRef:
+        path = self._folder / "out" / "states" / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
+        return self._checkpoint.save(step, path)
+
+    def _saved(self, step: int, roots: dict[str, str]) -> SegmentDone:
         return SegmentDone(
             index=self._index,
             step_from=self._opened_step,
@@ -217,8 +226,8 @@ class Run:
             **roots,
             started_ms=self._opened_ms,
             ended_ms=int(self._clock() * 1000),
-            state_file=name,
-            state_sha256=self._checkpoint.save(step, path).sha256,
+            state_file=f"out/states/{self._index}.safetensors",
+            state_sha256=self._keep(str(self._index), step).sha256,
         )
 
 

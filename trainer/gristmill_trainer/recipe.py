@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gristmill_protocol.errors import BadData, BadSettings
 from gristmill_protocol.jobs import DataStats, Message, Plan
+from gristmill_protocol.modes import Numerics
 from gristmill_trainer.data import DataView
 
 CPU_FLOPS_PER_S = 50_000_000_000  # one core of a recent desktop, where a machine has not been measured
@@ -48,6 +49,7 @@ class RecipeInfo(Message):
     royalty_bps: int = Field(default=300, ge=0, le=500)
     verifier_bps: int = Field(default=600, ge=0, le=2_000)
     needs: Needs = Needs()
+    numerics: Numerics = Numerics.ADAM_FP32
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def run(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None:
 
 
 def replay(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None:
-    """Repeat the task's steps and say what came out; writes nothing.
+    """Repeat the task's steps and say what came out; writes nothing but the states it is to keep.
 
     Raises:
         Preempted: stop_requested.

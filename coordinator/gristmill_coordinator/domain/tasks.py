@@ -29,6 +29,6 @@ def run_task(
     )
 
 
-def replay_task(run: TrainTask, *, step_to: int) -> TrainTask:
-    """Run one segment only, for its digests."""
-    return run.model_copy(update={"step_to": step_to})
+def replay_task(run: TrainTask, *, step_to: int, keep_state: bool = False) -> TrainTask:
+    """Run one segment only, for its digests, and for its end state where states are compared."""
+    return run.model_copy(update={"step_to": step_to, "keep_state": keep_state})

@@ -38,11 +38,20 @@ class Finding(StrEnum):
     UNCONFIRMED = "unconfirmed"  # one verifier contradicts it and there is no other to ask
     UNSERVED = "unserved"  # a sampled state, or the window's last, could not be had
     NOT_RUN = "not run"  # verifiers could not re-run it
+    TOO_FAR = "too far"  # other kinds of machines came out farther away than rounding explains
+    NOT_COMPARABLE = "not comparable"  # on this job other kinds of machines differ too much to judge
     DROPPED = "dropped"  # it builds on work that is not there any more
 
 
 # After these a job does not go to the same machine again.
-EXCLUDING = (Finding.FRAUD, Finding.NOT_REPRODUCIBLE, Finding.UNCONFIRMED, Finding.UNSERVED, Finding.NOT_RUN)
+EXCLUDING = (
+    Finding.FRAUD,
+    Finding.NOT_REPRODUCIBLE,
+    Finding.UNCONFIRMED,
+    Finding.UNSERVED,
+    Finding.NOT_RUN,
+    Finding.TOO_FAR,
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,8 @@ class Verdict(StrEnum):
     FRAUD = "fraud"
     NOT_REPRODUCIBLE = "not reproducible"  # nobody agrees with anybody: not the provider's fault alone
     UNCONFIRMED = "unconfirmed"  # one verifier's word against the provider's: too little to take a bond
+    TOO_FAR = "too far"  # for rounding; in tolerance mode only
+    NOT_COMPARABLE = "not comparable"  # other kinds of machines can't judge this job; in tolerance mode only
 
 
 def compare(record: SegmentRecord, replayed: Replayed) -> Opinion:
@@ -148,6 +159,8 @@ def judge(verdicts: Sequence[Verdict]) -> Verdict:
 _GRAVEST_FIRST = (
     Verdict.FRAUD,
     Verdict.NOT_REPRODUCIBLE,
+    Verdict.TOO_FAR,
+    Verdict.NOT_COMPARABLE,
     Verdict.SECOND_OPINION,
     Verdict.PENDING,
     Verdict.UNCONFIRMED,

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from gristmill_coordinator.domain import pricing
+from gristmill_coordinator.domain.modes import DEMANDS
 from gristmill_protocol.jobs import GpuNeeds, Message, Plan, Sha256Hex, UsdMicros
+from gristmill_protocol.modes import Mode
 
 _GIB = 1024**3
 _TOP = 16
@@ -67,6 +69,7 @@ class Demand:
     verifier_bps: int
     royalty_bps: int
     excluded: frozenset[str] = frozenset()  # nodes that had their chance with this job
+    same_class: bool = True  # its work is checked by machines of the same numeric class; else by two of others
 
 
 @dataclass(frozen=True)
@@ -208,17 +211,23 @@ class OrderBook:
         return Ranking(tuple(ranked), considered, excluded)
 
     def verifiers(
-        self, *, numeric_class: str, renter: str, recipe: str, since_s: float, without: Collection[str] = ()
+        self,
+        *,
+        numeric_class: str,
+        renter: str,
+        recipe: str,
+        since_s: float,
+        without: Collection[str] = (),
+        same_class: bool = True,
     ) -> list[Offer]:
-        """Bonded machines that can re-run a segment of this class bit for bit, busy ones included.
+        """Bonded machines that can re-run a segment of this class, busy ones included.
 
         Args:
             without: payout addresses (lower case) and node ids that must not check this work.
+            same_class: machines that come to the same bits; else those of every other class.
         """
-        code = self._classes.get(numeric_class)
-        if code is None:
-            return []
-        mask = self._can_verify(renter, recipe, since_s) & (self._column("class") == code)
+        code = self._classes.get(numeric_class, -1)
+        mask = self._can_verify(renter, recipe, since_s) & ((self._column("class") == code) == same_class)
         offers = [self._offers[at] for at in np.flatnonzero(mask)]
         return [o for o in offers if o.payout.lower() not in without and o.node_id not in without]
 
@@ -236,7 +245,10 @@ class OrderBook:
         yield "not paused by its owner", ~self._column("paused")
         yield "a bond", self._column("bonded")
         yield "not tried with this job before", ~self._mask(demand.excluded)
-        yield "another owner's machine that can check the work", self._has_verifier(demand, since_s)
+        if demand.same_class:
+            yield "another owner's machine that can check the work", self._has_verifier(demand, since_s)
+        else:
+            yield "two other owners' machines of another kind to check the work", self._has_foreign(demand, since_s)
         yield "a free slot", self._column("load") < self._column("slots")
 
     def _has_verifier(self, demand: Demand, since_s: float) -> Mask:
@@ -251,6 +263,23 @@ class OrderBook:
         np.minimum.at(lowest, codes[able], payouts[able])
         np.maximum.at(highest, codes[able], payouts[able])
         mask: Mask = (highest[codes] >= 0) & ((lowest[codes] != payouts) | (highest[codes] != payouts))
+        return mask
+
+    def _has_foreign(self, demand: Demand, since_s: float) -> Mask:
+        """Offers for which two other payout addresses have eligible verifiers of another numeric class.
+
+        A payout counts for a class unless all its eligible machines are of that class.
+        """
+        able = self._can_verify(demand.renter, demand.recipe, since_s)
+        codes, payouts = self._column("class"), self._column("payout")
+        lowest = np.full(len(self._payouts), len(self._classes))
+        highest = np.full(len(self._payouts), -1)
+        np.minimum.at(lowest, payouts[able], codes[able])
+        np.maximum.at(highest, payouts[able], codes[able])
+        only = np.where(lowest == highest, highest, -1)
+        of_one_class = np.bincount(only[only >= 0], minlength=len(self._classes))
+        own = (highest[payouts] >= 0) & (only[payouts] != codes)
+        mask: Mask = (highest >= 0).sum() - of_one_class[codes] - own >= DEMANDS[Mode.TOLERANCE].verifiers
         return mask
 
     def _can_verify(self, renter: str, recipe: str, since_s: float) -> Mask:

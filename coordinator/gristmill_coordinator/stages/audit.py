@@ -7,18 +7,21 @@ import structlog
 from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain.jobs import Ending
+from gristmill_coordinator.domain.modes import DEMANDS
 from gristmill_coordinator.domain.windows import Finding, Opinion, Verdict, compare, judge, judge_segment
 from gristmill_coordinator.market.nodes import holds
+from gristmill_coordinator.stages import tolerating
 from gristmill_coordinator.stages.commitment import new_audit
 from gristmill_coordinator.stages.verifying import second_verifiers, serve
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
 from gristmill_coordinator.store.cases import SECOND_OPINION, Case, cases
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
-from gristmill_coordinator.store.tables import audits, segments, windows
+from gristmill_coordinator.store.tables import audits, jobs, segments, windows
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
-from gristmill_protocol.jobs import WindowState
+from gristmill_protocol.jobs import Quote, WindowState
 from gristmill_protocol.progress import Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
 
@@ -40,7 +43,10 @@ async def step(co: Coordinator) -> int:
         running = await job_rows.running(tx)
     judged = 0
     for case in found:
-        if await _conclude(co, case):
+        if case.demands.keep_state and await tolerating.measure(co, case):
+            async with co.store.write() as tx:
+                await keep(tx, windows, case.window)
+        elif await _conclude(co, case):
             judged += 1
         else:
             waits_for = await serve(co, case, running)
@@ -51,7 +57,8 @@ async def step(co: Coordinator) -> int:
 
 async def audit_replied(co: Coordinator, node_id: str, reply: pb.AuditReply) -> None:
     """Store a verifier's answer; the first answer to an audit stands."""
-    mine = sa.and_(audits.c.audit_id == reply.audit_id, audits.c.node_id == node_id, audits.c.outcome == "pending")
+    unanswered = sa.and_(audits.c.outcome == "pending", audits.c.replayed.is_(None))
+    mine = sa.and_(audits.c.audit_id == reply.audit_id, audits.c.node_id == node_id, unanswered)
     async with co.store.write() as tx:
         audit = await tx.row(sa.select(audits).where(mine))
         if audit is None:
@@ -106,6 +113,11 @@ def _replayed(record: SegmentRecord, reply: pb.AuditReply) -> Replayed | None:
 
 async def _note(co: Coordinator, tx: Tx, audit: Row, record: SegmentRecord, replayed: Replayed) -> None:
     """Keep the answer and tell the renter; what follows from it is decided once all answers are there."""
+    quote = Quote.model_validate(await tx.value(sa.select(jobs.c.quote).where(jobs.c.job_id == audit.job_id)))
+    if DEMANDS[quote.mode].keep_state and audit.why != SECOND_OPINION:
+        values = replayed.model_dump(mode="json")
+        await change(tx, audits, audits.c.audit_id == audit.audit_id, replayed=values)  # its distance counts
+        return
     agrees = compare(record, replayed) is Opinion.AGREES
     outcome, word = ("passed", "matched") if agrees else ("mismatch", "did not match")
     still_open = sa.and_(audits.c.audit_id == audit.audit_id, audits.c.outcome == "pending")
@@ -122,14 +134,14 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
     missing = await _missing(co, case)
     if missing is not None:
         return await _void(co, case, Finding.UNSERVED, missing)
-    sampled = sorted({one.segment for one in case.audits})
-    verdicts_ = {
-        index: judge_segment(case.record(index), case.answers(index), others=_can_be_confirmed(co, case, index))
-        for index in sampled
-    }
+    verdicts_ = _by_segment(co, case)
     verdict = judge(list(verdicts_.values()))
     if verdict is Verdict.FRAUD:
-        return await _fraud(co, case, [index for index in sampled if verdicts_[index] is Verdict.FRAUD])
+        return await _fraud(co, case, [index for index in verdicts_ if verdicts_[index] is Verdict.FRAUD])
+    if verdict is Verdict.TOO_FAR:
+        return await _void(co, case, Finding.TOO_FAR, tolerating.TOO_FAR)
+    if verdict is Verdict.NOT_COMPARABLE:
+        return await _void(co, case, Finding.NOT_COMPARABLE, tolerating.NOT_COMPARABLE)
     if verdict is Verdict.NOT_REPRODUCIBLE:
         reason = "Three machines got three different results: it cannot be reproduced."
         return await _void(co, case, Finding.NOT_REPRODUCIBLE, reason)
@@ -137,10 +149,19 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
         reason = "One machine got another result, and there was no second one to confirm it."
         return await _void(co, case, Finding.UNCONFIRMED, reason)
     if verdict is Verdict.SECOND_OPINION:
-        return await _dispute(co, case, [i for i in sampled if verdicts_[i] is Verdict.SECOND_OPINION])
+        return await _dispute(co, case, [i for i in verdicts_ if verdicts_[i] is Verdict.SECOND_OPINION])
     if verdict is Verdict.PASSED and case.settled_before and await _last_state_here(co, case):
         return await _pass(co, case)
     return False
+
+
+def _by_segment(co: Coordinator, case: Case) -> dict[int, Verdict]:
+    if case.demands.keep_state:
+        return tolerating.judge(co, case)
+    return {
+        index: judge_segment(case.record(index), case.answers(index), others=_can_be_confirmed(co, case, index))
+        for index in sorted({one.segment for one in case.audits})
+    }
 
 
 def _can_be_confirmed(co: Coordinator, case: Case, index: int) -> bool:
@@ -190,8 +211,10 @@ async def _pass(co: Coordinator, case: Case) -> bool:
             state=case.state_after(case.last_index),
             provider=case.attempt.provider,
         )
-        for wrong in [one for one in case.audits if one.outcome == "mismatch"]:
-            await verdicts.disgrace(tx, wrong.verifier)
+        # Another kind of machine may come out elsewhere through no fault of its owner.
+        wrong = [one for one in case.audits if one.outcome == "mismatch" and case.demands.same_class]
+        for audit in wrong:
+            await verdicts.disgrace(tx, audit.verifier)
     return True
 
 
@@ -211,6 +234,9 @@ async def _void(
         if not await claimed(tx, windows, case.window):
             return False
         await verdicts.void(tx, case.window, finding, reason, now=co.clock(), proof=proof)
+        if finding is Finding.NOT_COMPARABLE:
+            undecided = sa.and_(jobs.c.job_id == case.job.job_id, jobs.c.ending == Ending.NONE)
+            await change(tx, jobs, undecided, ending=Ending.FAILED, ending_text=reason)
     if finding is Finding.FRAUD:
         co.book.unbond(case.attempt.provider)
     return True

@@ -11,10 +11,12 @@ from gristmill_coordinator.chain.port import AnchorCall
 from gristmill_coordinator.chain.sender import submit
 from gristmill_coordinator.domain.gas import Outcome
 from gristmill_coordinator.domain.jobs import ACTIVE
+from gristmill_coordinator.domain.modes import DEMANDS
 from gristmill_coordinator.domain.windows import Finding, Start, broken, kept, samples
 from gristmill_coordinator.stages.loop import REFUSED_AGAIN_S, each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
+from gristmill_coordinator.store.cases import SECOND
 from gristmill_coordinator.store.store import Row, Tx, claimed, keep
 from gristmill_coordinator.store.tables import (
     anchors,
@@ -176,7 +178,9 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
     waiting = sa.and_(windows.c.anchor_id == anchor.anchor_id, windows.c.state == WindowState.COMMITTED)
     rows = await tx.rows(sa.select(windows).where(waiting))
     clean = await _clean_windows(tx, rows)
+    jobs_ = await job_rows.by_id(tx, jobs, [row.job_id for row in rows])
     for row in rows:
+        demands = DEMANDS[Quote.model_validate(jobs_[row.job_id].quote).mode]
         drawn = draw_segments(
             beacon=beacon,
             job_id=row.job_id,
@@ -184,7 +188,8 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
             root=bytes.fromhex(row.root),
             first_index=row.first_index,
             count=row.segments,
-            samples=samples(
+            samples=demands.samples_factor
+            * samples(
                 clean_windows=clean.get(row.attempt_id, 0),
                 known_after=co.config.known_after_windows,
                 new=co.config.samples_new,
@@ -196,6 +201,8 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
         await tx.run(sa.update(windows).where(windows.c.window_id == row.window_id).values(**values))
         for index in drawn:
             await tx.add(audits, new_audit(row, index, "first" if index == 0 else "drawn"))
+            if demands.verifiers > 1:
+                await tx.add(audits, new_audit(row, index, SECOND))
         names = ", ".join(map(str, drawn))
         text = f"A public random number drew {'segment' if len(drawn) == 1 else 'segments'} {names} for checking."
         await job_rows.tell(tx, row.job_id, "audit", text, now=now, window_id=row.window_id, segments=list(drawn))

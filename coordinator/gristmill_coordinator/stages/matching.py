@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.jobs import JobReason, reasons
+from gristmill_coordinator.domain.modes import DEMANDS
 from gristmill_coordinator.domain.windows import EXCLUDING
 from gristmill_coordinator.market.book import Demand, Offer
 from gristmill_coordinator.market.nodes import listening_since
@@ -82,6 +83,7 @@ def _place(co: Coordinator, row: Row, past: Past) -> Placement | str:
         verifier_bps=quote.verifier_bps,
         royalty_bps=quote.royalty_bps,
         excluded=past.excluded,
+        same_class=DEMANDS[quote.mode].same_class,
     )
     steps_left = quote.plan.steps - row.steps_accepted
     since_s = listening_since(co)

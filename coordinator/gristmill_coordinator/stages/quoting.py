@@ -1,18 +1,20 @@
 """Before stage 1: a firm price for a job, on the machines that the market has now."""
 
+from dataclasses import replace
 from hashlib import sha256
 
 import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.port import RecipeTerms
-from gristmill_coordinator.domain import pricing, verifiers, windows
-from gristmill_coordinator.market.book import Demand, Fit, Ranking
+from gristmill_coordinator.domain import pricing, tolerance, verifiers, windows
+from gristmill_coordinator.domain.modes import DEMANDS
+from gristmill_coordinator.market.book import Demand, Fit, Offer, Ranking
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.store.store import Tx
-from gristmill_protocol.errors import BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
+from gristmill_protocol.errors import BadSettings, BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
 from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import format_usd
@@ -36,7 +38,7 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
     recipe_id, terms = await recipe_terms(co, spec.recipe)
     async with co.store.read() as tx:
         co.book.load(await job_rows.loads(tx))
-    demand = Demand(
+    wanted = Demand(
         renter=renter,
         recipe=spec.recipe,
         plan=recipe.plan(spec.settings, spec.stats, Gpu()),
@@ -44,9 +46,7 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         verifier_bps=terms.verifier_bps,
         royalty_bps=terms.royalty_bps,
     )
-    ranking = co.book.rank(demand, since_s=listening_since(co))
-    if not ranking.fits:
-        raise _no_offer(ranking)
+    mode, demand, ranking = _rank(co, spec, wanted)
     best = ranking.fits[0]
     _require_worth(co, spec, best)
     foreign = next((fit for fit in ranking.fits if fit.offer.payout != best.offer.payout), best)
@@ -54,6 +54,8 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
     quote_id = co.new_id("quote")
     candidates = _candidates(co, demand, ranking, cap, seed=quote_id.encode())
     plan = recipe.plan(spec.settings, spec.stats, _gpu(best))
+    if mode is Mode.TOLERANCE:
+        plan = tolerance.cut(plan, recipe.info.numerics)
     made = Quote(
         quote_id=quote_id,
         spec_digest=spec.digest().hex(),
@@ -71,12 +73,34 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         expires_s=int(co.clock()) + co.config.quote_valid_s,
         offers_considered=ranking.considered,
         excluded=dict(ranking.excluded),
-        mode=Mode.BITWISE,
-        guarantee=GUARANTEES[Mode.BITWISE],
-        verification=await _verification(co, plan, best.offer.provider),
+        mode=mode,
+        guarantee=GUARANTEES[mode],
+        verification=await _verification(co, plan, mode, demand, best.offer),
     )
     await _remember(co, renter, made)
     return made
+
+
+def _rank(co: Coordinator, spec: JobSpec, demand: Demand) -> tuple[Mode, Demand, Ranking]:
+    """The way of checking: the one asked for, else the strongest that the market has; and who can work under it.
+
+    Raises:
+        NoOfferFits: nobody can.
+        BadSettings: it is none that runs drawn segments again.
+    """
+    if spec.mode is not None and spec.mode not in DEMANDS:
+        raise BadSettings(
+            f"Jobs of the recipe {spec.recipe!r} are not checked by {spec.mode}.",
+            effect="Nothing was started or charged.",
+            todo=f"Ask for one of {', '.join(DEMANDS)}, or for none in particular.",
+        )
+    rankings = []
+    for mode in DEMANDS if spec.mode is None else (spec.mode,):
+        under = replace(demand, same_class=DEMANDS[mode].same_class)
+        rankings.append(co.book.rank(under, since_s=listening_since(co)))
+        if rankings[-1].fits:
+            return mode, under, rankings[-1]
+    raise _no_offer(rankings[0])
 
 
 async def recipe_terms(co: Coordinator, recipe: str) -> tuple[int, RecipeTerms]:
@@ -109,6 +133,7 @@ def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[s
         recipe=demand.recipe,
         since_s=listening_since(co),
         without=(offer.payout.lower(), offer.node_id),
+        same_class=demand.same_class,
     )
     if not able:
         raise NoOfferFits("No other owner's machine can check the work of the quoted one.", todo="Try again shortly.")
@@ -172,10 +197,10 @@ def _gpu(fit: Fit) -> Gpu:
     return Gpu(memory_bytes=terms.memory_bytes, flops_per_s=terms.flops_per_s, is_cpu=terms.is_cpu)
 
 
-async def _verification(co: Coordinator, plan: Plan, provider: int) -> str:
+async def _verification(co: Coordinator, plan: Plan, mode: Mode, demand: Demand, offer: Offer) -> str:
     standings = tables.standings
     async with co.store.read() as tx:
-        clean = await tx.value(sa.select(standings.c.clean_windows).where(standings.c.provider == provider))
+        clean = await tx.value(sa.select(standings.c.clean_windows).where(standings.c.provider == offer.provider))
     config = co.config
     drawn = windows.samples(
         clean_windows=clean or 0,
@@ -184,10 +209,26 @@ async def _verification(co: Coordinator, plan: Plan, provider: int) -> str:
         known=config.samples_known,
     )
     per_window = min(plan.segments, plan.window_segments)
-    return (
-        f"The first segment and {min(drawn, per_window - 1)} drawn at random of every {per_window} are run again on "
-        "another owner's machine and compared bit for bit; work that is not verified is not paid."
+    drawn = min(drawn * DEMANDS[mode].samples_factor, per_window - 1)
+    again = f"The first segment and {drawn} drawn at random of every {per_window} are run again on"
+    if mode is Mode.TOLERANCE:
+        return (
+            f"{again} two other owners' machines of another kind and must come out close; "
+            "work that does not is not paid, and nobody is fined for it."
+        )
+    owners = _owners_of_class(co, demand, offer)
+    thin = "" if owners >= config.class_operators_min else f" Only {owners} owners have machines of this kind."
+    return f"{again} another owner's machine and compared bit for bit; work that is not verified is not paid.{thin}"
+
+
+def _owners_of_class(co: Coordinator, demand: Demand, offer: Offer) -> int:
+    able = co.book.verifiers(
+        numeric_class=offer.terms.numeric_class,
+        renter=demand.renter,
+        recipe=demand.recipe,
+        since_s=listening_since(co),
     )
+    return len({other.payout.lower() for other in able} | {offer.payout.lower()})
 
 
 async def _next_nonce(co: Coordinator, renter: str) -> int:

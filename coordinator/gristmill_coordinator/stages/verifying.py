@@ -9,7 +9,7 @@ from gristmill_coordinator.domain import verifiers
 from gristmill_coordinator.domain.tasks import replay_task, run_task
 from gristmill_coordinator.market.book import Offer
 from gristmill_coordinator.market.nodes import holds, listening_since, silent
-from gristmill_coordinator.store.cases import SECOND_OPINION, Case
+from gristmill_coordinator.store.cases import SECOND, SECOND_OPINION, Case
 from gristmill_coordinator.store.store import Row, change, grant
 from gristmill_coordinator.store.tables import audits, segments
 from gristmill_protocol.jobs import SignedOrder
@@ -39,7 +39,7 @@ async def serve(co: Coordinator, case: Case, running: dict[str, int]) -> str:
 
 def second_verifiers(co: Coordinator, case: Case, index: int) -> list[Offer]:
     """Machines that could give a second opinion: of neither the provider's nor the first verifier's owner."""
-    return _able(co, case, case.of_segment(index)[0])
+    return _able(co, case, case.of_segment(index)[0], same_class=True)
 
 
 async def _ask_for_state(co: Coordinator, case: Case, index: int) -> bool:
@@ -84,8 +84,13 @@ def _draw(co: Coordinator, case: Case, audit: Row) -> Offer | None:
 
     A named verifier that is away gets some time to come back: paying another takes one more signature.
     """
-    able = _able(co, case, audit)
-    if audit.why != SECOND_OPINION:
+    able = _able(co, case, audit, same_class=case.demands.same_class or audit.why == SECOND_OPINION)
+    if audit.why == SECOND:
+        first = co.book.get(case.of_segment(audit.segment)[0].node_id)
+        if first is None:
+            return None  # it must not be the same machine, and best not the same kind
+        able = [one for one in able if one.terms.numeric_class != first.terms.numeric_class] or able
+    elif audit.why != SECOND_OPINION:
         named = [offer for offer in able if offer.provider == case.attempt.verifier]
         if named:
             return named[0]
@@ -96,26 +101,28 @@ def _draw(co: Coordinator, case: Case, audit: Row) -> Offer | None:
     able = [offer for offer in able if offer.node_id not in quoted] or able
     if not able:
         return None
-    seed = sha256(f"{case.window.beacon}/{case.window.window_id}/{audit.why == SECOND_OPINION}".encode()).digest()
+    asked = audit.why if audit.why in (SECOND, SECOND_OPINION) else ""
+    seed = sha256(f"{case.window.beacon}/{case.window.window_id}/{asked}".encode()).digest()
     drawn = verifiers.draw({offer.node_id: offer.bonded_usd_micros for offer in able}, seed)
     return next(offer for offer in able if offer.node_id == drawn)
 
 
-def _able(co: Coordinator, case: Case, audit: Row) -> list[Offer]:
-    """Who may run an audit: the same numeric class, another owner, not one that has just refused it."""
+def _able(co: Coordinator, case: Case, audit: Row, *, same_class: bool) -> list[Offer]:
+    """Who may run an audit: another owner than all else of this segment, not one that has just refused it."""
     now = co.clock()
     without = {case.attempt.payout.lower(), case.attempt.node_id}
     without |= {node_id for node_id, at_s in audit.refused.items() if now < at_s + co.config.retry_node_s}
-    first = case.of_segment(audit.segment)[0]
-    if first.replayed is not None:
-        before = co.book.get(first.node_id)
-        without |= {first.node_id} | (set() if before is None else {before.payout.lower()})
+    others = [one for one in case.of_segment(audit.segment) if one.audit_id != audit.audit_id or one.replayed]
+    for node_id in [one.node_id for one in others if one.node_id is not None]:
+        before = co.book.get(node_id)
+        without |= {node_id} | (set() if before is None else {before.payout.lower()})
     return co.book.verifiers(
         numeric_class=case.attempt.numeric_class,
         renter=case.job.renter,
         recipe=case.job.recipe,
         since_s=listening_since(co),
         without=without,
+        same_class=same_class,
     )
 
 
@@ -144,6 +151,7 @@ async def _send(co: Coordinator, case: Case, audit: Row, offer: Offer, running: 
 
 def _request(co: Coordinator, case: Case, audit: Row, offer: Offer) -> pb.CoordinatorMessage:
     record = case.record(audit.segment)
+    keep_state = case.demands.keep_state and audit.why != SECOND_OPINION
     task = run_task(
         case.spec,
         case.quote,
@@ -158,7 +166,7 @@ def _request(co: Coordinator, case: Case, audit: Row, offer: Offer) -> pb.Coordi
             audit_id=audit.audit_id,
             signed_order_json=SignedOrder.model_validate(case.job.order).model_dump_json(),
             spec_json=case.spec.model_dump_json(),
-            task_json=replay_task(task, step_to=record.step_to).model_dump_json(),
+            task_json=replay_task(task, step_to=record.step_to, keep_state=keep_state).model_dump_json(),
             image=co.config.image(case.job.recipe, offer.terms.sandbox),
         )
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from gristmill_coordinator.domain.modes import DEMANDS, Demands
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx
 from gristmill_coordinator.store.tables import attempts, audits, jobs, segments, windows
@@ -13,7 +14,10 @@ from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.jobs import ArtifactRef, JobSpec, Quote, WindowState
 from gristmill_protocol.progress import Replayed
 
-SECOND_OPINION = "second opinion"
+SECOND = "second"  # AuditView.why_drawn: of a second verifier from the start
+SECOND_OPINION = "second opinion"  # of one who is asked after a mismatch
+
+_ORDER = ("first", "drawn", SECOND, SECOND_OPINION)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,11 @@ class Case:
     before: WindowState | None  # of the attempt's previous window
     segments: dict[int, Row]  # by index; from the one before the window to its last
     audits: list[Row]
+
+    @property
+    def demands(self) -> Demands:
+        """What the job's way of checking asks."""
+        return DEMANDS[self.quote.mode]
 
     @property
     def last_index(self) -> int:
@@ -55,15 +64,21 @@ class Case:
 
     def needed_states(self) -> set[int]:
         """The segments whose end states somebody needs: a verifier's input, or the state the job goes on from."""
-        open_audits = [one for one in self.audits if one.replayed is None]
-        inputs = {one.segment - 1 for one in open_audits if one.segment > self.attempt.segment_from}
+        open_audits = [one for one in self.audits if one.replayed is None or self.unmeasured(one)]
+        needed = {one.segment - 1 for one in open_audits if one.segment > self.attempt.segment_from}
+        needed |= {one.segment for one in open_audits if self.unmeasured(one)}
         ends_job = self.record(self.last_index).step_to == self.quote.plan.steps
-        return inputs if ends_job else inputs | {self.last_index}
+        return needed if ends_job else needed | {self.last_index}
+
+    def unmeasured(self, audit: Row) -> bool:
+        """Whether an audit's end state still has to be held against the provider's."""
+        by_distance = self.demands.keep_state and audit.why != SECOND_OPINION
+        return by_distance and audit.distance is None and audit.outcome == "pending"
 
     def of_segment(self, index: int) -> list[Row]:
-        """The audits of one segment: the drawn one, then the second opinion if there is one."""
+        """The audits of one segment: the drawn ones, then the second opinion if there is one."""
         mine = [one for one in self.audits if one.segment == index]
-        return sorted(mine, key=lambda one: one.why == SECOND_OPINION)
+        return sorted(mine, key=lambda one: _ORDER.index(one.why))
 
     def answers(self, index: int) -> list[Replayed | None]:
         return [answer(one) for one in self.of_segment(index)]

@@ -143,6 +143,7 @@ jobs = Table(
     _int("segments_accepted", 0),
     _maybe_text("state_root"),  # after the last accepted segment
     _maybe_json("state"),  # ArtifactRef of that state
+    _maybe_json("sigma"),  # tolerance mode: domain.tolerance.Distance between two other kinds, {} if there were none
     _int("last_event", 0),
     _maybe_json("wanted"),  # Statement that the renter is asked to sign
     _time("wanted_s"),
@@ -250,6 +251,7 @@ audits = Table(
     _json("refused"),  # node id -> unix time of its refusal or time-out
     _int("refusals", 0),
     _maybe_json("replayed"),  # progress.Replayed
+    _maybe_json("distance"),  # tolerance mode: domain.tolerance.Distance from the provider's state
     *_claim(),
     UniqueConstraint("window_id", "segment", "why"),
 )

@@ -170,3 +170,36 @@ def test_a_hundred_thousand_offers_are_ranked_in_milliseconds() -> None:
         market.rank(demand(), since_s=NOW)
 
     assert time.perf_counter() - started < 10 * 0.05  # about 5 ms each on an idle core
+
+
+def test_other_kinds_check_where_a_kind_has_one_owner() -> None:
+    lone, oak, elm = offer("lone"), offer("oak", numeric_class="cd" * 32), offer("elm", numeric_class="ef" * 32)
+    twin = offer("twin", owner="elm", numeric_class="cd" * 32)
+    found = book(lone, oak, elm, twin)
+
+    others = found.verifiers(
+        numeric_class=lone.terms.numeric_class, renter=RENTER, recipe="text-sorter", since_s=NOW, same_class=False
+    )
+
+    assert "lone" not in names(found, demand())
+    assert [one.node_id for one in others] == ["oak", "elm", "twin"]
+    # Of other kinds than twin's there is only lone left: oak is of the same, elm has the same owner.
+    assert names(found, demand(same_class=False)) == ["lone", "oak", "elm"]
+    assert names(book(lone, elm, twin), demand(same_class=False)) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["11", "22", "33"]), st.booleans()), max_size=8))
+def test_two_owners_of_other_kinds_are_found_if_there_are_any(market: list[tuple[str, str, bool]]) -> None:
+    offers = [
+        offer(f"node{at}", owner=owner, numeric_class=kind * 32, slots=int(able))
+        for at, (owner, kind, able) in enumerate(market)
+    ]
+
+    fits = names(book(*offers), demand(same_class=False))
+
+    expected = []
+    for one, (owner, kind, able) in zip(offers, market, strict=True):
+        checkers = {other for other, other_kind, free in market if free and other != owner and other_kind != kind}
+        if able and len(checkers) >= 2:
+            expected.append(one.node_id)
+    assert fits == expected

@@ -75,6 +75,7 @@ PURE_MODULES = (
     "heapq",
     "itertools",
     "math",
+    "numpy",
     "operator",
     "re",
     "string",

@@ -14,7 +14,7 @@ RUNS = 3
 def seconds(number: int) -> tuple[float, float, int]:
     """Of proving, of verifying; and how many bytes the opening takes as JSON."""
     seed = number.to_bytes(32, "little")
-    sizes = challenges.sizes(is_cpu=True, memory_bytes=0)
+    sizes = challenges.sizes(True, 0)
     prover = Prover(seed, sizes, torch.device("cpu"))
     started = time.process_time()
     commitment = prover.commit()

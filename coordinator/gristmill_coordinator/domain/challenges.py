@@ -24,7 +24,7 @@ _GPU_BLOCK = {"lanes": 2048, "leaves": 2048}  # 32 MiB
 _STRIP = 512  # rows of the right matrix that are made at once
 
 
-def sizes(*, is_cpu: bool, memory_bytes: int) -> Sizes:
+def sizes(is_cpu: bool, memory_bytes: int) -> Sizes:
     """What a machine is asked: about a second on a processor, and all but a little of a card's memory."""
     if is_cpu:
         return _CPU

@@ -228,13 +228,13 @@ def test_a_shorter_chain_fails(honest: tuple[Commitment, Draw, bytes]) -> None:
 
 
 def test_a_card_is_asked_for_all_but_a_little_of_its_memory() -> None:
-    asked = challenges.sizes(is_cpu=False, memory_bytes=24 * 2**30)
+    asked = challenges.sizes(False, 24 * 2**30)
 
     assert 20 * 2**30 < asked.fill_bytes < 22 * 2**30
 
 
 def test_a_processor_is_asked_little() -> None:
-    assert challenges.sizes(is_cpu=True, memory_bytes=2**40).fill_bytes < 64 * 2**20
+    assert challenges.sizes(True, 2**40).fill_bytes < 64 * 2**20
 
 
 @given(st.binary(min_size=1, max_size=8))

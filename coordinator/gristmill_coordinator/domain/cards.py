@@ -57,7 +57,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Card:
     """A node that may be tested now.
 
     Args:
@@ -84,7 +84,7 @@ def kind(device: str, numeric_class: str) -> str:
     return f"{device}/{numeric_class}"
 
 
-def due_s(node: Tested, *, every_s: float, again_s: float) -> float:
+def due_s(node: Card, *, every_s: float, again_s: float) -> float:
     """From when on a node is to be tested."""
     if not node.tested_s:
         return 0.0
@@ -92,7 +92,7 @@ def due_s(node: Tested, *, every_s: float, again_s: float) -> float:
     return max(node.tested_s + pause_s, node.proven_s + every_s if node.standing.proven else 0.0)
 
 
-def cohort(due: Sequence[Tested], idle: Iterable[Tested], *, before_s: float, entropy: bytes) -> list[str]:
+def cohort(due: Sequence[Card], idle: Iterable[Card], *, before_s: float, entropy: bytes) -> list[str]:
     """Node ids to be tested at the same instant: those that are due, their owners' others, and some by chance.
 
     One card behind several nodes then has to answer several times at once. By chance: nodes of any owner with a device
@@ -150,7 +150,7 @@ def judge(wrong: str, *, elapsed_ms: int, usual_ms: int | None, driver: str, kno
     return Verdict(ChallengeState.PASSED, Standing.PROVEN)
 
 
-def unanswered(node: Tested, reason: str, *, begun: bool, busy: bool, now: float, every_s: float) -> Verdict:
+def unanswered(node: Card, reason: str, *, begun: bool, busy: bool, now: float, every_s: float) -> Verdict:
     """What it means that a test brought no answer.
 
     Args:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import cards
 from gristmill_coordinator.domain import challenges as rules
-from gristmill_coordinator.domain.cards import OPEN, ChallengeState, Standing, Tested
+from gristmill_coordinator.domain.cards import OPEN, Card, ChallengeState, Standing
 from gristmill_coordinator.domain.jobs import JobReason
 from gristmill_coordinator.market.nodes import card_judged, silent
 from gristmill_coordinator.store import jobs as job_rows
@@ -107,7 +107,7 @@ async def _ask(co: Coordinator) -> int:
         longest = await _longest_waiting_flops(tx)
     due = []
     for row in idle:
-        node = _tested(row)
+        node = _card(row)
         wanted = longest > config.long_job_s * row.offer["flops_per_s"]
         every_s = config.long_job_s / 2 if wanted else config.test_every_s
         if now >= cards.due_s(node, every_s=every_s, again_s=config.test_again_s):
@@ -115,7 +115,7 @@ async def _ask(co: Coordinator) -> int:
     if not due:
         return 0
     entropy, before_s = secrets.token_bytes(32), now - config.test_again_s
-    chosen = set(cards.cohort(due, map(_tested, idle), before_s=before_s, entropy=entropy))
+    chosen = set(cards.cohort(due, map(_card, idle), before_s=before_s, entropy=entropy))
     rows = [_row(co, row, cohort_id=entropy.hex()) for row in idle if row.node_id in chosen]
     async with co.store.write() as tx:
         await tx.run(sa.insert(challenges), rows)
@@ -218,7 +218,7 @@ async def _end_without_answer(co: Coordinator, row: Row, reason: str) -> None:
             return
         busy = row.node_id in await job_rows.loads(tx) or not node.connected
         verdict = cards.unanswered(
-            _tested(node), reason[:500], begun=begun, busy=busy, now=co.clock(), every_s=co.config.test_every_s
+            _card(node), reason[:500], begun=begun, busy=busy, now=co.clock(), every_s=co.config.test_every_s
         )
         await card_judged(co, tx, row.node_id, verdict)
 
@@ -229,8 +229,8 @@ async def _move(tx: Tx, row: Row, state: ChallengeState, **values: object) -> bo
     return await tx.run(sa.update(challenges).where(this).values(state=state, **values)) == 1
 
 
-def _tested(row: Row) -> Tested:
-    return Tested(
+def _card(row: Row) -> Card:
+    return Card(
         node_id=row.node_id,
         owner=row.payout.lower(),
         device=row.offer["device"],

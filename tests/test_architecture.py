@@ -78,6 +78,7 @@ PURE_MODULES = (
     "numpy",
     "operator",
     "re",
+    "statistics",
     "string",
     "types",
     "typing",

@@ -47,6 +47,12 @@ def initial(job_id: str) -> bytes:
     return sha256(b"initial" + job_id.encode()).digest()
 
 
+async def prove_card(co: Coordinator, node_id: str) -> None:
+    """As after a test that the node's card has passed."""
+    async with co.store.write() as tx:
+        await nodes.card_judged(co, tx, node_id, Verdict(ChallengeState.PASSED, Standing.PROVEN))
+
+
 @dataclass
 class _Run:
     lease: pb.LeaseOffer
@@ -128,8 +134,7 @@ class Machine:
         await nodes.offer_received(co, self.node_id, self.offer)
         if self.proven:
             self.proven = False
-            async with co.store.write() as tx:
-                await nodes.card_judged(co, tx, self.node_id, Verdict(ChallengeState.PASSED, Standing.PROVEN))
+            await prove_card(co, self.node_id)
         await self._beat(co)
         for run in self.runs.values():
             run.said = 0  # everything that was not acknowledged is sent again; here: everything

@@ -7,13 +7,13 @@ from statistics import median
 
 from gristmill_protocol.challenges import key
 
+BARELY_ASKED_S = 60.0  # until a card is asked again whose first test did not take place
 UNTESTED_TEXT = "Its card has not been tested yet; it gets jobs of others once it has passed."
 
 _OWNERS = 5  # whose cards have passed, before the time of the others is judged
 _SLOWEST_PERCENT = 135  # of the median
 _MISSED = 3  # times the usual interval without a passed test, after which a test that isn't taken counts
 _COHORT = 8
-_BARELY_ASKED_S = 60.0  # after a first test that did not take place
 
 
 class Standing(StrEnum):
@@ -88,7 +88,7 @@ def due_s(node: Card, *, every_s: float, again_s: float) -> float:
     """From when on a node is to be tested."""
     if not node.tested_s:
         return 0.0
-    pause_s = _BARELY_ASKED_S if node.standing is Standing.UNTESTED else again_s
+    pause_s = BARELY_ASKED_S if node.standing is Standing.UNTESTED else again_s
     return max(node.tested_s + pause_s, node.proven_s + every_s if node.standing.proven else 0.0)
 
 

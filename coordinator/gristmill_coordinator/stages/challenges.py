@@ -103,8 +103,10 @@ async def _ask(co: Coordinator) -> int:
     """Ask the cards that are due, and others with them, to get ready."""
     config, now = co.config, co.clock()
     async with co.store.read() as tx:
-        idle = await _idle(co, tx)
         longest = await _longest_waiting_flops(tx)
+        if not await _any_due(co, tx, longest):
+            return 0
+        idle = await _idle(co, tx)
     due = []
     for row in idle:
         node = _card(row)
@@ -123,6 +125,17 @@ async def _ask(co: Coordinator) -> int:
         request = pb.ChallengeRequest(challenge_id=one["challenge_id"], sizes_json=json.dumps(one["sizes"]))
         co.links.send(one["node_id"], pb.CoordinatorMessage(challenge_request=request))
     return len(rows)
+
+
+async def _any_due(co: Coordinator, tx: Tx, longest: int) -> bool:
+    """Whether it is worth the while to read all nodes: as cards.due_s, but without knowing which are idle."""
+    now, config, one = co.clock(), co.config, nodes.c
+    every_s = config.long_job_s / 2 if longest else config.test_every_s
+    pause_s = sa.case((one.standing == Standing.UNTESTED, cards.BARELY_ASKED_S), else_=config.test_again_s)
+    proven = one.standing.in_([standing for standing in Standing if standing.proven])
+    due = sa.and_(one.tested_s + pause_s <= now, sa.or_(sa.not_(proven), one.proven_s + every_s <= now))
+    query = sa.select(one.node_id).where(one.connected, one.offer.is_not(None), sa.or_(one.tested_s == 0, due))
+    return await tx.row(query.limit(1)) is not None
 
 
 async def _idle(co: Coordinator, tx: Tx) -> list[Row]:

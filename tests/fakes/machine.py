@@ -133,8 +133,8 @@ class Machine:
         await payables.node_returned(co, self.node_id)
         await nodes.offer_received(co, self.node_id, self.offer)
         if self.proven:
-            self.proven = False
             await prove_card(co, self.node_id)
+            self.proven = False
         await self._beat(co)
         for run in self.runs.values():
             run.said = 0  # everything that was not acknowledged is sent again; here: everything

@@ -10,6 +10,7 @@ from gristmill_protocol.challenges import key
 BARELY_ASKED_S = 60.0  # until a card is asked again whose first test did not take place
 UNTESTED_TEXT = "Its card has not been tested yet; it gets jobs of others once it has passed."
 
+_PROCESSOR = "processor/"
 _OWNERS = 5  # whose cards have passed, before the time of the others is judged
 _SLOWEST_PERCENT = 135  # of the median
 _MISSED = 3  # times the usual interval without a passed test, after which a test that isn't taken counts
@@ -79,9 +80,14 @@ def card(device: str, driver: str, numeric_class: str) -> str:
     return f"{device}/{driver}/{numeric_class}"
 
 
-def kind(device: str, numeric_class: str) -> str:
-    """Cards that should take the same time."""
-    return f"{device}/{numeric_class}"
+def kind(device: str, numeric_class: str, *, is_cpu: bool) -> str:
+    """Cards that should take the same time; processors have no name that says so."""
+    return f"{_PROCESSOR}{numeric_class}" if is_cpu else f"{device}/{numeric_class}"
+
+
+def is_timed(kind: str) -> bool:
+    """Whether the time of such cards can be judged."""
+    return not kind.startswith(_PROCESSOR)
 
 
 def due_s(node: Card, *, every_s: float, again_s: float) -> float:
@@ -122,11 +128,12 @@ def usual_ms(passed: Mapping[str, Sequence[int]], *, without: str) -> int | None
     return round(median(times)) if len(times) >= _OWNERS else None
 
 
-def judge(wrong: str, *, elapsed_ms: int, usual_ms: int | None, driver: str, known: bool) -> Verdict:
+def judge(wrong: str, *, timed: bool, elapsed_ms: int, usual_ms: int | None, driver: str, known: bool) -> Verdict:
     """What an answer shows.
 
     Args:
         wrong: what is wrong with it; "": it holds.
+        timed: whether the time says anything, see is_timed().
         known: whether another owner has passed with this kind of card and this driver.
     """
     if wrong and known:
@@ -138,6 +145,8 @@ def judge(wrong: str, *, elapsed_ms: int, usual_ms: int | None, driver: str, kno
             f"driver {driver!r}: the driver may be at fault. It is tested again, and nothing is held against it."
         )
         return Verdict(ChallengeState.WRONG, Standing.QUARANTINED, text)
+    if not timed:
+        return Verdict(ChallengeState.PASSED, Standing.PROVEN, "Processors are not judged by their time.")
     if usual_ms is None:
         text = f"Its card answered right. Its time is judged once cards of {_OWNERS} other owners have passed."
         return Verdict(ChallengeState.PASSED, Standing.PROVISIONAL, text)

@@ -161,7 +161,7 @@ def _row(co: Coordinator, node: Row, *, cohort_id: str) -> dict[str, Any]:
         "cohort_id": cohort_id,
         "node_id": node.node_id,
         "payout": node.payout,
-        "kind": cards.kind(offer["device"], offer["numeric_class"]),
+        "kind": cards.kind(offer["device"], offer["numeric_class"], is_cpu=offer["is_cpu"]),
         "driver": offer["driver"],
         "state": ChallengeState.REQUESTED,
         "seed": secrets.token_hex(32),
@@ -206,6 +206,7 @@ async def _conclude(co: Coordinator, row: Row, wrong: str) -> None:
         others = await tx.rows(recent.order_by(challenges.c.asked_s.desc()).limit(_MOST_TIMES))
         verdict = cards.judge(
             wrong,
+            timed=cards.is_timed(row.kind),
             elapsed_ms=row.elapsed_ms,
             usual_ms=cards.usual_ms(_times(others), without=row.payout.lower()),
             driver=row.driver,

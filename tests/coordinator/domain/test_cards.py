@@ -18,7 +18,9 @@ def node(node_id: str = "a", owner: str = "0x1", **changes: object) -> Card:
 
 
 def judged(wrong: str = "", *, elapsed_ms: int = 1000, usual_ms: int | None = 1000, known: bool = True) -> Standing:
-    return cards.judge(wrong, elapsed_ms=elapsed_ms, usual_ms=usual_ms, driver="535.1", known=known).standing
+    return cards.judge(
+        wrong, timed=True, elapsed_ms=elapsed_ms, usual_ms=usual_ms, driver="535.1", known=known
+    ).standing
 
 
 def test_a_right_answer_proves_a_card_of_an_unknown_kind_for_now() -> None:
@@ -30,12 +32,20 @@ def test_a_known_kind_may_take_135_percent_of_the_median(elapsed_ms: int, standi
     assert judged(elapsed_ms=elapsed_ms) is standing
 
 
+def test_processors_are_not_judged_by_time_since_all_have_one_name() -> None:
+    timed = cards.is_timed(cards.kind("CPU", "ab" * 32, is_cpu=True))
+    verdict = cards.judge("", timed=timed, elapsed_ms=9000, usual_ms=1000, driver="", known=True)
+
+    assert verdict.standing is Standing.PROVEN
+    assert cards.is_timed(cards.kind("NVIDIA H100", "ab" * 32, is_cpu=False))
+
+
 def test_a_wrong_answer_removes_the_offer_where_the_driver_is_known_to_work() -> None:
     assert judged("the product of round 1 is wrong") is Standing.REMOVED
 
 
 def test_a_wrong_answer_with_an_unknown_driver_is_held_against_nobody() -> None:
-    verdict = cards.judge("x is wrong", elapsed_ms=1, usual_ms=None, driver="999.0", known=False)
+    verdict = cards.judge("x is wrong", timed=True, elapsed_ms=1, usual_ms=None, driver="999.0", known=False)
 
     assert verdict.standing is Standing.QUARANTINED
     assert "the driver '999.0': the driver may be at fault" in verdict.text

@@ -1,8 +1,10 @@
 """Amounts, times and texts as people write and read them."""
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 
+from gristmill_protocol.api import OfferView
 from gristmill_protocol.errors import BadRequest
 from gristmill_protocol.jobs import GpuNeeds
 from gristmill_protocol.money import format_usd, parse_usd
@@ -74,3 +76,12 @@ def counted(number: int, noun: str) -> str:
 def printable(text: str) -> str:
     """The text without control characters, so that what a stranger's machine says cannot steer a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def card(offer: OfferView) -> str:
+    """How an offer stands by the tests of its card, and since when or why."""
+    if offer.standing not in ("proven", "provisional"):
+        return f"{offer.standing}: {offer.standing_text}"
+    if not offer.proven_ms:
+        return offer.standing
+    return f"{offer.standing} since {datetime.fromtimestamp(offer.proven_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from gristmill_coordinator.artifacts.store import ArtifactStore
 from gristmill_coordinator.chain.port import Chain
 from gristmill_coordinator.config import Config
+from gristmill_coordinator.domain import challenges
 from gristmill_coordinator.links import Links
 from gristmill_coordinator.market.book import OrderBook
 from gristmill_coordinator.market.pulse import Pulse
 from gristmill_coordinator.store.store import Store
 from gristmill_coordinator.wake import Wake
+from gristmill_protocol.challenges import Sizes
 from gristmill_protocol.ids import NewId
 
 
@@ -24,6 +26,7 @@ class Coordinator:
         clock: unix seconds.
         started_s: when this process began; a node's silence is counted from here at the earliest, so that no attempt
             is lost because of our own outage.
+        sizes: how much a machine's test asks for.
     """
 
     config: Config
@@ -39,3 +42,4 @@ class Coordinator:
     wake: Wake
     started_s: float
     pulse: Pulse = field(default_factory=Pulse)
+    sizes: Callable[[bool, int], Sizes] = challenges.sizes

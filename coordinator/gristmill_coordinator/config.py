@@ -70,6 +70,11 @@ class Config(BaseSettings):
     state_wait_s: float = Field(default=300.0, gt=0)
     class_operators_min: int = Field(default=5, ge=2)  # owners of one kind of machine; fewer: the renter is told
 
+    # Cards
+    test_every_s: float = Field(default=86_400.0, gt=0)  # an idle card shows again what it can do
+    test_again_s: float = Field(default=600.0, gt=0)  # after a test that a card did not pass
+    long_job_s: float = Field(default=3600.0, gt=0)  # longer jobs want a card that was tested within this time
+
     # Renters
     quote_valid_s: int = Field(default=600, ge=1)
     # Less than the Registry's unbonding time. Nodes want a day of its last third to settle without us.

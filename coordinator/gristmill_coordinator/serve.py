@@ -23,6 +23,7 @@ from gristmill_coordinator.market import nodes
 from gristmill_coordinator.market.book import OrderBook
 from gristmill_coordinator.stages import (
     audit,
+    challenges,
     commitment,
     conclude,
     dispatch,
@@ -49,6 +50,7 @@ STAGES: dict[str, loop.Step] = {
     "watch": watch.step,
     "commitment": commitment.step,
     "audit": audit.step,
+    "challenges": challenges.step,
     "conclude": conclude.step,
     "settlement": settlement.step,
     "payables": payables.step,

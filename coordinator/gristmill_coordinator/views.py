@@ -97,6 +97,9 @@ async def market(co: Coordinator) -> list[OfferView]:
             slots=offer.terms.slots,
             slots_free=co.book.free_slots(offer.node_id),
             sandbox=offer.terms.sandbox,
+            standing=offer.standing,
+            standing_text=offer.standing_text,
+            proven_ms=int(offer.proven_s * 1000),
         )
         for offer in offers
     ]

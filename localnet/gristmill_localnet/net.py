@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from gristmill_contracts.node import Sender, connect
 from gristmill_contracts.test_usd import TestUSD
 from gristmill_localnet.books import Books
 from gristmill_localnet.processes import Process, Processes
-from gristmill_protocol.errors import BadRequest, Conflict, NoSpace
+from gristmill_protocol.errors import BadRequest, Conflict, NoSpace, Unavailable
 from gristmill_protocol.keystore import create_key
 
 Sandbox = Literal["process", "docker"]
@@ -140,7 +141,25 @@ def localnet(
         for spec in nodes:  # one after the other, since each measures the machine, which they share
             running[spec.name] = setup.start_node(processes, spec)
             running[spec.name].process.wait_for("coordinator_connected", _MEASURED_S)
-        yield Localnet(folder, ports.http_url, books, coordinator, running, password)
+        net = Localnet(folder, ports.http_url, books, coordinator, running, password)
+        if sandbox == "docker":
+            _await_tests(net)
+        yield net
+
+
+def _await_tests(net: Localnet) -> None:
+    """Wait until the cards are tested: before, nodes run their owners' jobs only, and with containers they have none.
+
+    Raises:
+        Unavailable: a card did not pass.
+    """
+    deadline = time.monotonic() + _MEASURED_S
+    with net.client() as client:
+        while waiting := [one for one in client.market() if one.standing not in ("proven", "provisional")]:
+            if time.monotonic() > deadline:
+                said = waiting[0].standing_text
+                raise Unavailable(f"The card of {waiting[0].provider_name!r} is not tested: {said}")
+            time.sleep(0.2)
 
 
 def make_money(folder: Path, to: str, usd_micros: int) -> None:

@@ -60,6 +60,9 @@ class OfferView(Message):
     slots: int
     slots_free: int
     sandbox: str
+    standing: str = "proven"  # of its card: untested, quarantined, removed, provisional, proven
+    standing_text: str = ""  # why, a sentence
+    proven_ms: int = 0  # when its card last passed a test; 0: never
 
 
 class AccountView(Message):

@@ -59,6 +59,15 @@ def prove(leaves: Sequence[bytes], index: int) -> InclusionProof:
     return InclusionProof(index, len(leaves), tuple(siblings))
 
 
+def proof_length(index: int, count: int) -> int:
+    """How many siblings a proof for this leaf has; one with another number proves nothing."""
+    length = 0
+    while count > 1:
+        length += index % 2 == 1 or index + 1 < count
+        index, count = index // 2, (count + 1) // 2
+    return length
+
+
 def _parents(level: list[bytes]) -> list[bytes]:
     pairs = [_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
     return pairs + level[len(level) - len(level) % 2 :]

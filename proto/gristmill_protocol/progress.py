@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from gristmill_protocol.challenges import Commitment, Opening
 from gristmill_protocol.jobs import ArtifactRef, Message, Sha256Hex
 
 
@@ -85,8 +86,35 @@ class Probed(Message):
     flops_per_s: int
 
 
+class ChallengeReady(Message):
+    """Answers of `challenge`, in this order: everything is loaded, the seed may come."""
+
+    event: Literal["challenge_ready"] = "challenge_ready"
+
+
+class ChallengeCommitted(Message):
+    event: Literal["challenge_committed"] = "challenge_committed"
+    commitment: Commitment
+
+
+class ChallengeOpened(Message):
+    event: Literal["challenge_opened"] = "challenge_opened"
+    opening: Opening
+
+
 TrainerEvent = Annotated[
-    Started | Progress | SegmentDone | Finished | Stopped | Replayed | Failed | Probed, Field(discriminator="event")
+    Started
+    | Progress
+    | SegmentDone
+    | Finished
+    | Stopped
+    | Replayed
+    | Failed
+    | Probed
+    | ChallengeReady
+    | ChallengeCommitted
+    | ChallengeOpened,
+    Field(discriminator="event"),
 ]
 trainer_event: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
 

@@ -10,6 +10,7 @@ from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Attempt, State, Workshop
 from gristmill_provider.audits import Audits, refused
+from gristmill_provider.challenges import Challenges
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
 from gristmill_provider.payables import Lease
@@ -23,6 +24,7 @@ _KEEP_AT_LEAST_S = 86_400
 # After the grace: to take in the last state and remove the container.
 _TIDY_UP_S = 15
 
+_WORK_CAME = "The machine was given other work."
 _BUSY = "All slots of this node are taken."
 _RESTARTED = "The node was restarted while it was at this; what it had signed until then still counts."
 
@@ -45,6 +47,7 @@ class Work:
         self._tasks = tasks
         self._attempts: dict[str, Attempt] = {}
         self._audits = Audits(workshop)
+        self._challenges = Challenges(workshop)
         self._under_way: set[asyncio.Task[None]] = set()
         self._leaving = False
 
@@ -61,6 +64,15 @@ class Work:
                 self._spawn(self._hand_over(message.state_request))
             case "payable":
                 self._take_payable(message.payable)
+            case "challenge_request":
+                self._take_challenge(message.challenge_request)
+            case "challenge_start":
+                self._challenges.start(message.challenge_start)
+            case "challenge_open":
+                self._challenges.open(message.challenge_open)
+            case "card":
+                log = logger.info if message.card.standing in ("proven", "provisional") else logger.warning
+                log("card_judged", standing=message.card.standing, reason=message.card.reason)
             case "release":
                 self._shop.journal.release(message.release.attempt_id)
                 self.tidy()
@@ -99,6 +111,7 @@ class Work:
         """Let every attempt save and yield, break off audits; returns when nothing runs any more."""
         self._leaving = True
         self._audits.leave(reason)
+        self._spawn(self._challenges.leave(reason))
         for attempt in self._attempts.values():
             self._spawn(attempt.stop(reason, grace_s))
         if self._under_way:
@@ -129,6 +142,7 @@ class Work:
         deadline_s = asked.order.order.deadline_s
         self._shop.journal.payables.expect(Lease(market.ledger, lease.job_id, lease.attempt_id, deadline_s, promise))
         self._shop.journal.begin(lease.attempt_id, "attempt", keep_s=max(lease.keep_states_s, _KEEP_AT_LEAST_S))
+        self._spawn(self._challenges.leave(_WORK_CAME))
         attempt = Attempt(self._shop, asked.task)
         self._attempts[lease.attempt_id] = attempt
         self._spawn(self._see_through(attempt))
@@ -161,8 +175,16 @@ class Work:
             logger.info("audit_declined", audit_id=audit_id, reason=err.what)
             self._shop.link.deliver(pb.NodeMessage(audit=refused(audit_id, err.what)))
             return
+        self._spawn(self._challenges.leave(_WORK_CAME))
         if self._audits.add(audit_id, asked.task):
             self._spawn(self._audits.work())
+
+    def _take_challenge(self, request: pb.ChallengeRequest) -> None:
+        """A test of the card is worth nothing while it is at something else."""
+        if self._leaving or self._attempts or self._audits.audit_ids:
+            self._challenges.refuse(request.challenge_id, _WORK_CAME)
+        else:
+            self._spawn(self._challenges.answer(request))
 
     def _require_slot(self) -> None:
         taken = len(self._attempts) + bool(self._audits.audit_ids)

@@ -78,6 +78,7 @@ async def test_what_the_coordinator_says_of_itself(served: Served, tmp_path: Pat
         market = await asyncio.to_thread(client.market)
         recipes = await asyncio.to_thread(client.recipes)
 
+    assert {offer.standing for offer in market} == {"proven"}
     assert info.ledger == served.chain.info.ledger
     assert [offer.node_id for offer in market] == ["node_1", "node_2", "node_3"]
     assert {"image-sorter", "text-sorter"} == {recipe.recipe for recipe in recipes}

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import BadRequest
-from gristmill._wording import about, budget_usd_micros, gpu_needs, printable
+from gristmill._wording import about, budget_usd_micros, card, gpu_needs, printable
+from gristmill_protocol.api import OfferView
 from gristmill_protocol.jobs import GpuNeeds
 from gristmill_protocol.money import format_usd
 
@@ -72,3 +73,22 @@ def test_a_graphics_card_is_named_by_memory_or_name(wanted: str, needs: GpuNeeds
 def test_what_names_no_graphics_card_is_refused(wanted: str) -> None:
     with pytest.raises(BadRequest, match="no graphics card"):
         gpu_needs(wanted)
+
+
+@pytest.mark.parametrize(
+    ("standing", "text", "proven_ms", "said"),
+    [
+        ("proven", "", 1_800_000_000_000, "proven since 2027-01-15 08:00 UTC"),
+        ("provisional", "Too few are known.", 1_800_000_000_000, "provisional since 2027-01-15 08:00 UTC"),
+        ("quarantined", "It gave no answer.", 1_800_000_000_000, "quarantined: It gave no answer."),
+        ("untested", "It has not been tested.", 0, "untested: It has not been tested."),
+    ],
+)
+def test_a_card_is_described_with_time_or_reason(standing: str, text: str, proven_ms: int, said: str) -> None:
+    offer = OfferView(
+        node_id="n", provider=1, provider_name="ann", device="CPU", is_cpu=True, memory_bytes=1, flops_per_s=1,
+        ask_usd_micros_per_gpu_hour=1, slots=1, slots_free=1, sandbox="docker", standing=standing, standing_text=text,
+        proven_ms=proven_ms,
+    )  # fmt: skip
+
+    assert card(offer) == said

@@ -12,6 +12,7 @@ from eth_account.signers.local import LocalAccount
 from fastapi import FastAPI
 
 from fakes.chain import FakeChain
+from fakes.machine import prove_card
 from gristmill_coordinator.api.renter_http import make_app
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.artifacts.store import ArtifactStore
@@ -63,6 +64,7 @@ class Served:
             recipes=["image-sorter", "text-sorter"],
         )
         await nodes.offer_received(self.co, name, offer)
+        await prove_card(self.co, name)
         await nodes.heartbeat(self.co, name, pb.Heartbeat())
 
     def open_account(self, balance_usd_micros: int = 10_000_000) -> LocalAccount:

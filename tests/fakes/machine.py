@@ -9,10 +9,13 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from fakes.chain import FakeChain
+from fakes.prover import Prover
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain.cards import ChallengeState, Standing, Verdict
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, dispatch, metering, payables
+from gristmill_coordinator.stages import audit, challenges, dispatch, metering, payables
+from gristmill_protocol.challenges import Draw, Sizes
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.errors import NotAllowed
 from gristmill_protocol.ids import id_bytes32
@@ -44,6 +47,12 @@ def initial(job_id: str) -> bytes:
     return sha256(b"initial" + job_id.encode()).digest()
 
 
+async def prove_card(co: Coordinator, node_id: str) -> None:
+    """As after a test that the node's card has passed."""
+    async with co.store.write() as tx:
+        await nodes.card_judged(co, tx, node_id, Verdict(ChallengeState.PASSED, Standing.PROVEN))
+
+
 @dataclass
 class _Run:
     lease: pb.LeaseOffer
@@ -64,6 +73,8 @@ class Machine:
         train: how it gets from one state to the next.
         verify: the same, when it re-runs others' work.
         uploads: whether it uploads boundary states by itself; else only when asked.
+        proven: whether its card counts as tested when it first connects.
+        prover: answers the tests of its card, after thinks_s seconds; None: it refuses them.
     """
 
     name: str
@@ -81,6 +92,14 @@ class Machine:
     leaves_after: int | None = None  # its owner comes back after so many segments
     dies_after: int | None = None  # power cut after so many segments
     fails_with: str = ""  # the renter's fault
+    proven: bool = True
+    prover: Callable[[bytes, Sizes], Prover] | None = Prover
+    thinks_s: float = 0.0
+    tested: list[str] = field(default_factory=list)  # the tests that it was asked for
+    verdicts: list[pb.CardVerdict] = field(default_factory=list)
+    sizes: dict[str, Sizes] = field(default_factory=dict)
+    thinking: dict[str, tuple[float, bytes]] = field(default_factory=dict)  # test -> when it answers, and to which seed
+    provers: dict[str, Prover] = field(default_factory=dict)
     audits_done: int = 0
     outbox: Outbox | None = None
     runs: dict[str, _Run] = field(default_factory=dict)
@@ -113,6 +132,9 @@ class Machine:
         self.outbox = co.links.register(self.node_id)
         await payables.node_returned(co, self.node_id)
         await nodes.offer_received(co, self.node_id, self.offer)
+        if self.proven:
+            await prove_card(co, self.node_id)
+            self.proven = False
         await self._beat(co)
         for run in self.runs.values():
             run.said = 0  # everything that was not acknowledged is sent again; here: everything
@@ -143,6 +165,8 @@ class Machine:
             message = self.outbox.get_nowait()
             if message is not None:
                 await self._read(co, message)
+        for challenge_id in [one for one, (at_s, _) in self.thinking.items() if at_s <= co.clock()]:
+            await self._commit(co, challenge_id)
         for audit_id in list(self.audits):
             await self._answer(co, self.audits[audit_id])
             del self.audits[audit_id]
@@ -171,6 +195,36 @@ class Machine:
             self.payables.append(message.payable)
         elif kind == "state_request":
             await self._serve(co, message.state_request)
+        elif kind == "card":
+            self.verdicts.append(message.card)
+        elif kind == "challenge_request":
+            await self._get_ready(co, message.challenge_request)
+        elif kind == "challenge_start":
+            start = message.challenge_start
+            self.thinking[start.challenge_id] = (co.clock() + self.thinks_s, start.seed)
+        elif kind == "challenge_open":
+            opening = self.provers[message.challenge_open.challenge_id].open(
+                Draw.model_validate_json(message.challenge_open.draw_json)
+            )
+            reply = pb.ChallengeReply(opening_json=opening.model_dump_json())
+            await self._reply(co, message.challenge_open.challenge_id, reply)
+
+    async def _get_ready(self, co: Coordinator, request: pb.ChallengeRequest) -> None:
+        self.tested.append(request.challenge_id)
+        self.sizes[request.challenge_id] = Sizes.model_validate_json(request.sizes_json)
+        refusal = pb.ChallengeReply(refused="Its owner is gaming.")
+        await self._reply(co, request.challenge_id, refusal if self.prover is None else pb.ChallengeReply(ready=True))
+
+    async def _commit(self, co: Coordinator, challenge_id: str) -> None:
+        assert self.prover is not None
+        _, seed = self.thinking.pop(challenge_id)
+        self.provers[challenge_id] = self.prover(seed, self.sizes[challenge_id])
+        commitment = self.provers[challenge_id].commit()
+        await self._reply(co, challenge_id, pb.ChallengeReply(commitment_json=commitment.model_dump_json()))
+
+    async def _reply(self, co: Coordinator, challenge_id: str, reply: pb.ChallengeReply) -> None:
+        reply.challenge_id = challenge_id
+        await challenges.challenge_replied(co, self.node_id, reply)
 
     async def _consider(self, co: Coordinator, lease: pb.LeaseOffer) -> None:
         reply = pb.LeaseReply(lease_id=lease.lease_id, attempt_id=lease.attempt_id, accepted=self.accepts)

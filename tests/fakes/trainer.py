@@ -7,6 +7,7 @@ settings: steps are done at once; "hold_at": wait there for SIGTERM; "fail_at": 
 import json
 import signal
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
@@ -128,10 +129,30 @@ class Trainer:
         return {"sha256": sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
+def challenge(folder: Path) -> NoReturn:
+    """Speaks as the real one, and computes nothing. sizes: "n": 16 fails, 24 waits for ever."""
+    n = json.loads((folder / "challenge.json").read_text())["n"]
+    say("challenge_ready")
+    while not (folder / "input" / "seed").exists() or n == 24:
+        time.sleep(0.01)
+    if n == 16:
+        say("failed", code="unavailable", what="The card's memory is too small.")
+        sys.exit(1)
+    seed = (folder / "input" / "seed").read_text()
+    say("challenge_committed", commitment={"rounds": [seed], "sweeps": []})
+    while not (folder / "input" / "draw.json").exists():
+        time.sleep(0.01)
+    assert json.loads((folder / "input" / "draw.json").read_text())["rounds"] == [0]
+    say("challenge_opened", opening={"folds": [], "leaves": []})
+    sys.exit(0)
+
+
 def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     if sys.argv[1] == "probe":
         say("probed", numeric_class=NUMERIC_CLASS, flops_per_s=FLOPS_PER_S)
+    elif sys.argv[1] == "challenge":
+        challenge(Path(sys.argv[2]))
     elif sys.argv[1] == "run":
         Trainer(Path(sys.argv[2])).run()
     else:

@@ -9,6 +9,7 @@ from eth_account.signers.local import LocalAccount
 
 from fakes.chain import FakeChain
 from fakes.machine import Machine
+from fakes.prover import TINY
 from gristmill_coordinator import serve, views
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.artifacts.store import ArtifactStore
@@ -103,6 +104,7 @@ class World:
             new_id=self.ids,
             wake=wake,
             started_s=self.clock(),
+            sizes=lambda _is_cpu, _memory_bytes: TINY,
         )
         await nodes.refresh(self.co, since_s=0.0)
         for machine in self.machines.values():

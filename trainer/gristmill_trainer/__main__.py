@@ -1,4 +1,4 @@
-"""The trainer process: run, replay, probe and export; events on stdout, logs on stderr. predict: one answer a line.
+"""The trainer process: run, replay, probe, challenge, export: events on stdout, logs on stderr; predict: answers.
 
 This module loads torch late: first the environment is pinned and SIGTERM is caught.
 """
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     summary = argparse.ArgumentParser(prog="python -m gristmill_trainer", description=__doc__)
-    summary.add_argument("command", choices=("run", "replay", "probe", "export", "predict"))
+    summary.add_argument("command", choices=("run", "replay", "probe", "challenge", "export", "predict"))
     summary.add_argument("arguments", nargs=argparse.REMAINDER)
     chosen = summary.parse_args(argv)
     parser = argparse.ArgumentParser(prog=f"python -m gristmill_trainer {chosen.command}")
@@ -55,6 +55,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.add_argument("task_dir", type=Path, help="holds task.json and input/; out/ is written")
         case "probe":
             parser.add_argument("--threads", type=int, default=1, help="of one operation; tasks say how many they use")
+        case "challenge":
+            parser.add_argument("task_dir", type=Path, help="holds challenge.json; the rest comes into its input/")
         case "export":
             parser.add_argument("task_dir", type=Path, help="its start state is what is exported")
             parser.add_argument("model_dir", type=Path, help="is written")
@@ -87,7 +89,7 @@ class _SigTerm:
 
 
 def _do(arguments: argparse.Namespace, out: TextIO, sigterm: _SigTerm) -> int:
-    from gristmill_trainer import conformance, session
+    from gristmill_trainer import challenge, conformance, session
     from gristmill_trainer.determinism import pin
     from gristmill_trainer.engine import Preempted
 
@@ -99,6 +101,8 @@ def _do(arguments: argparse.Namespace, out: TextIO, sigterm: _SigTerm) -> int:
                 session.replay(arguments.task_dir, lambda event: _write(out, event), sigterm)
             case "probe":
                 _write(out, conformance.probe(pin(arguments.threads), threads=arguments.threads))
+            case "challenge":
+                challenge.answer(arguments.task_dir, pin(1), lambda event: _write(out, event))
             case "export":
                 session.export(arguments.task_dir, arguments.model_dir)
             case "predict":

@@ -3,7 +3,7 @@
 import typer
 
 from gristmill._client import Client
-from gristmill._wording import usd
+from gristmill._wording import card, usd
 from gristmill.cli.screen import Json, print_json, print_table
 
 
@@ -26,10 +26,11 @@ def market(as_json: Json = False) -> None:
             f"{offer.memory_bytes / 2**30:.0f} GiB",
             f"{usd(offer.ask_usd_micros_per_gpu_hour)}/h",
             f"{offer.slots_free} of {offer.slots}",
+            card(offer),
         )
         for offer in offers
     ]
-    print_table(("provider", "device", "memory", "ask", "free"), rows)
+    print_table(("provider", "device", "memory", "ask", "free", "card"), rows)
 
 
 def recipes(as_json: Json = False) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from gristmill_coordinator.domain import pricing
+from gristmill_coordinator.domain.cards import Standing
 from gristmill_coordinator.domain.modes import DEMANDS
 from gristmill_protocol.jobs import GpuNeeds, Message, Plan, Sha256Hex, UsdMicros
 from gristmill_protocol.modes import Mode
@@ -52,6 +53,9 @@ class Offer:
     name: str
     bonded_usd_micros: int
     terms: Terms
+    standing: Standing = Standing.PROVEN
+    standing_text: str = ""
+    proven_s: float = 0.0  # when its card last passed a test
 
     def runs_for(self, renter: str) -> bool:
         """A process is no sandbox: without a container a node runs its owner's jobs only."""
@@ -70,6 +74,8 @@ class Demand:
     royalty_bps: int
     excluded: frozenset[str] = frozenset()  # nodes that had their chance with this job
     same_class: bool = True  # its work is checked by machines of the same numeric class; else by two of others
+    long_s: float = float("inf")  # a job that takes longer wants a card that was tested
+    tested_since_s: float = 0.0  # after this
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ class OrderBook:
             "cpu": np.zeros(0, np.bool_),
             "anybody": np.zeros(0, np.bool_),
             "bonded": np.zeros(0, np.bool_),
+            "proven": np.zeros(0, np.bool_),
+            "proven_s": np.zeros(0),
         }
 
     def put(self, offer: Offer) -> None:
@@ -142,6 +150,8 @@ class OrderBook:
         columns["paused"][at] = terms.paused
         columns["cpu"][at] = terms.is_cpu
         columns["anybody"][at] = terms.sandbox == "docker"
+        columns["proven"][at] = offer.standing.proven
+        columns["proven_s"][at] = offer.proven_s
         for recipe in terms.recipes:
             self._recipes.setdefault(recipe, np.zeros(len(self._heard), np.bool_))[at] = True
         for renter in terms.own_renters:
@@ -244,6 +254,11 @@ class OrderBook:
         yield "a container, or the renter's own machine", self._runs_for(demand.renter)
         yield "not paused by its owner", ~self._column("paused")
         yield "a bond", self._column("bonded")
+        own = self._owned_by(demand.renter)
+        yield "a card that has passed its test, or the renter's own machine", self._column("proven") | own
+        short = demand.plan.flops <= demand.long_s * self._column("flops")
+        fresh = self._column("proven_s") >= demand.tested_since_s
+        yield "a card that was tested just now, for so long a job", short | fresh | own
         yield "not tried with this job before", ~self._mask(demand.excluded)
         if demand.same_class:
             yield "another owner's machine that can check the work", self._has_verifier(demand, since_s)
@@ -316,7 +331,11 @@ class OrderBook:
         return mask
 
     def _runs_for(self, renter: str) -> Mask:
-        mask: Mask = self._column("anybody").copy()
+        mask: Mask = self._column("anybody") | self._owned_by(renter)
+        return mask
+
+    def _owned_by(self, renter: str) -> Mask:
+        mask: Mask = np.zeros(len(self._offers), np.bool_)
         mask[list(self._own.get(renter, ()))] = True
         return mask
 

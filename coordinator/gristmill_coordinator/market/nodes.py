@@ -5,6 +5,7 @@ import structlog
 from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain import cards
 from gristmill_coordinator.market.book import Offer, Terms
 from gristmill_coordinator.store.store import Row, Tx
 from gristmill_coordinator.store.tables import nodes
@@ -73,8 +74,9 @@ async def offer_received(co: Coordinator, node_id: str, offer: pb.Offer) -> None
     async with co.store.write() as tx:
         values = {"offer": terms.model_dump(mode="json"), "changed_s": co.clock()}
         await tx.run(sa.update(nodes).where(nodes.c.node_id == node_id).values(**values))
+        await _look_at_card(tx, node_id, terms)
         await _book(co, tx, node_id)
-        tx.wake("matching", "audit")
+        tx.wake("matching", "audit", "challenges")
     logger.info(
         "offer_updated",
         node_id=node_id,
@@ -82,6 +84,19 @@ async def offer_received(co: Coordinator, node_id: str, offer: pb.Offer) -> None
         slots=terms.slots,
         paused=terms.paused,
     )
+
+
+async def card_judged(co: Coordinator, tx: Tx, node_id: str, verdict: cards.Verdict) -> None:
+    """Note what a test of a node's card has shown, and tell the node why its offer stands as it does."""
+    now, standing = co.clock(), verdict.standing
+    values = {"standing": standing, "standing_text": verdict.text, "tested_s": now, "changed_s": now}
+    if verdict.state is cards.ChallengeState.PASSED:
+        values["proven_s"] = now
+    await tx.run(sa.update(nodes).where(nodes.c.node_id == node_id).values(**values))
+    await _book(co, tx, node_id)
+    tx.wake("matching", "challenges")
+    co.links.send(node_id, pb.CoordinatorMessage(card=pb.CardVerdict(standing=standing, reason=verdict.text)))
+    logger.info("card_judged", node_id=node_id, standing=standing, reason=verdict.text)
 
 
 async def heartbeat(co: Coordinator, node_id: str, beat: pb.Heartbeat) -> None:
@@ -123,6 +138,14 @@ async def holds(co: Coordinator, node_id: str, sha256: str) -> bool:
     return co.artifacts.has(sha256) and await co.store.allowed(sha256, f"node:{node_id}")
 
 
+async def _look_at_card(tx: Tx, node_id: str, terms: Terms) -> None:
+    """A card that is not the one that was tested has yet to show what it can do."""
+    card = cards.card(terms.device, terms.driver, terms.numeric_class)
+    changed = sa.and_(nodes.c.node_id == node_id, nodes.c.card != card)
+    untested = {"standing": cards.Standing.UNTESTED, "standing_text": cards.UNTESTED_TEXT, "tested_s": 0.0}
+    await tx.run(sa.update(nodes).where(changed).values(card=card, proven_s=0.0, **untested))
+
+
 async def _book(co: Coordinator, tx: Tx, node_id: str) -> None:
     row = await tx.row(sa.select(nodes).where(nodes.c.node_id == node_id))
     if row is not None:
@@ -141,6 +164,9 @@ def _put(co: Coordinator, row: Row) -> None:
             name=row.name,
             bonded_usd_micros=row.bonded_usd_micros,
             terms=Terms.model_validate(row.offer),
+            standing=cards.Standing(row.standing),
+            standing_text=row.standing_text,
+            proven_s=row.proven_s,
         )
     )
     co.book.heard(row.node_id, max(row.heard_s, co.pulse.heard_s(row.node_id)) if row.connected else 0.0)

@@ -84,6 +84,8 @@ def _place(co: Coordinator, row: Row, past: Past) -> Placement | str:
         royalty_bps=quote.royalty_bps,
         excluded=past.excluded,
         same_class=DEMANDS[quote.mode].same_class,
+        long_s=co.config.long_job_s,
+        tested_since_s=co.clock() - co.config.long_job_s,
     )
     steps_left = quote.plan.steps - row.steps_accepted
     since_s = listening_since(co)

@@ -98,6 +98,11 @@ nodes = Table(
     _time("heard_s"),
     _time("changed_s"),
     _maybe_json("offer"),  # market.book.Terms; none until the node has offered anything
+    _text("card", ""),  # domain.cards.card of that offer
+    _text("standing", "untested"),  # domain.cards.Standing of that card
+    _text("standing_text", ""),  # why, a sentence
+    _time("tested_s"),  # when its card was last asked to show what it can do
+    _time("proven_s"),  # when it last did
 )
 
 standings = Table(
@@ -388,4 +393,26 @@ alarms = Table(
     _int("block"),
     _time("raised_s", None),
     _time("cleared_s"),  # 0 while the difference stands
+)
+
+# What cards were asked to show, and what came of it.
+challenges = Table(
+    "challenges",
+    metadata,
+    _key("challenge_id"),
+    _text("cohort_id"),  # those with the same one start at the same instant
+    Column("node_id", String, nullable=False, index=True),
+    _text("payout"),
+    _text("kind"),  # domain.cards.kind: whose times are compared
+    _text("driver"),
+    Column("state", String, nullable=False, index=True),  # domain.cards.ChallengeState
+    _text("seed"),
+    _json("sizes"),
+    _maybe_json("commitment"),
+    _maybe_json("draw"),
+    _time("asked_s", None),
+    _time("started_s"),
+    _int("elapsed_ms", 0),
+    _text("finding", ""),
+    Index("ix_challenges_kind_state", "kind", "state"),
 )

@@ -20,6 +20,13 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
   AuditReply(digests)           ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
+                                <-  ChallengeRequest(sizes)         "show what your card can do; say when you are ready"
+  ChallengeReply(ready)         ->
+                                <-  ChallengeStart(seed)            (the clock runs)
+  ChallengeReply(commitment)    ->                                  (the clock stops)
+                                <-  ChallengeOpen(draw)             "let me see these rows and leaves"
+  ChallengeReply(opening)       ->
+                                <-  CardVerdict(standing, reason)   "so your offer stands, and this is why"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.
@@ -57,6 +64,7 @@ class NodeMessage(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """0: not journaled"""
     @_builtins.property
@@ -89,6 +97,8 @@ class NodeMessage(_message.Message):
     def audit(self) -> Global___AuditReply:
         """journaled"""
 
+    @_builtins.property
+    def challenge(self) -> Global___ChallengeReply: ...
     def __init__(
         self,
         *,
@@ -104,12 +114,13 @@ class NodeMessage(_message.Message):
         receipt: Global___Receipt | None = ...,
         state: Global___StateReply | None = ...,
         audit: Global___AuditReply | None = ...,
+        challenge: Global___ChallengeReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "challenge", b"challenge", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "challenge", b"challenge", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "challenge"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -129,6 +140,10 @@ class CoordinatorMessage(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     PAYABLE_FIELD_NUMBER: _builtins.int
+    CHALLENGE_REQUEST_FIELD_NUMBER: _builtins.int
+    CHALLENGE_START_FIELD_NUMBER: _builtins.int
+    CHALLENGE_OPEN_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___Challenge: ...
     @_builtins.property
@@ -151,6 +166,14 @@ class CoordinatorMessage(_message.Message):
     def release(self) -> Global___ReleaseAttempt: ...
     @_builtins.property
     def payable(self) -> Global___Payable: ...
+    @_builtins.property
+    def challenge_request(self) -> Global___ChallengeRequest: ...
+    @_builtins.property
+    def challenge_start(self) -> Global___ChallengeStart: ...
+    @_builtins.property
+    def challenge_open(self) -> Global___ChallengeOpen: ...
+    @_builtins.property
+    def card(self) -> Global___CardVerdict: ...
     def __init__(
         self,
         *,
@@ -164,12 +187,16 @@ class CoordinatorMessage(_message.Message):
         refused: Global___Refused | None = ...,
         release: Global___ReleaseAttempt | None = ...,
         payable: Global___Payable | None = ...,
+        challenge_request: Global___ChallengeRequest | None = ...,
+        challenge_start: Global___ChallengeStart | None = ...,
+        challenge_open: Global___ChallengeOpen | None = ...,
+        card: Global___CardVerdict | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "challenge_request", "challenge_start", "challenge_open", "card"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -870,3 +897,127 @@ class AuditReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditReply: _TypeAlias = AuditReply  # noqa: Y015
+
+@_typing.final
+class ChallengeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_ID_FIELD_NUMBER: _builtins.int
+    SIZES_JSON_FIELD_NUMBER: _builtins.int
+    challenge_id: _builtins.str
+    sizes_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        challenge_id: _builtins.str = ...,
+        sizes_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_id", b"challenge_id", "sizes_json", b"sizes_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChallengeRequest: _TypeAlias = ChallengeRequest  # noqa: Y015
+
+@_typing.final
+class ChallengeStart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_ID_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    challenge_id: _builtins.str
+    seed: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        challenge_id: _builtins.str = ...,
+        seed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_id", b"challenge_id", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChallengeStart: _TypeAlias = ChallengeStart  # noqa: Y015
+
+@_typing.final
+class ChallengeOpen(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_ID_FIELD_NUMBER: _builtins.int
+    DRAW_JSON_FIELD_NUMBER: _builtins.int
+    challenge_id: _builtins.str
+    draw_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        challenge_id: _builtins.str = ...,
+        draw_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_id", b"challenge_id", "draw_json", b"draw_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChallengeOpen: _TypeAlias = ChallengeOpen  # noqa: Y015
+
+@_typing.final
+class ChallengeReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_ID_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    COMMITMENT_JSON_FIELD_NUMBER: _builtins.int
+    OPENING_JSON_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    challenge_id: _builtins.str
+    ready: _builtins.bool
+    commitment_json: _builtins.str
+    """challenges.Commitment"""
+    opening_json: _builtins.str
+    """challenges.Opening"""
+    refused: _builtins.str
+    """a plain sentence"""
+    def __init__(
+        self,
+        *,
+        challenge_id: _builtins.str = ...,
+        ready: _builtins.bool = ...,
+        commitment_json: _builtins.str = ...,
+        opening_json: _builtins.str = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment_json", b"commitment_json", "opening_json", b"opening_json", "ready", b"ready", "refused", b"refused", "said", b"said"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_id", b"challenge_id", "commitment_json", b"commitment_json", "opening_json", b"opening_json", "ready", b"ready", "refused", b"refused", "said", b"said"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_said: _TypeAlias = _typing.Literal["ready", "commitment_json", "opening_json", "refused"]  # noqa: Y015
+    _WhichOneofArgType_said: _TypeAlias = _typing.Literal["said", b"said"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_said) -> _WhichOneofReturnType_said | None: ...
+
+Global___ChallengeReply: _TypeAlias = ChallengeReply  # noqa: Y015
+
+@_typing.final
+class CardVerdict(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    standing: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        standing: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CardVerdict: _TypeAlias = CardVerdict  # noqa: Y015

@@ -20,6 +20,13 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
   AuditReply(digests)           ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
+                                <-  ChallengeRequest(sizes)         "show what your card can do; say when you are ready"
+  ChallengeReply(ready)         ->
+                                <-  ChallengeStart(seed)            (the clock runs)
+  ChallengeReply(commitment)    ->                                  (the clock stops)
+                                <-  ChallengeOpen(draw)             "let me see these rows and leaves"
+  ChallengeReply(opening)       ->
+                                <-  CardVerdict(standing, reason)   "so your offer stands, and this is why"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.

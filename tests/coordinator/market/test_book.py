@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill_coordinator.domain import pricing
+from gristmill_coordinator.domain.cards import Standing
 from gristmill_coordinator.market.book import Demand, Offer, OrderBook, Terms
 from gristmill_protocol.jobs import GpuNeeds, Plan
 
@@ -52,6 +53,27 @@ def names(ranked: OrderBook, needs: Demand) -> list[str]:
     return [fit.offer.node_id for fit in ranked.rank(needs, since_s=NOW).fits]
 
 
+@pytest.mark.parametrize(
+    "one",
+    [
+        replace(offer("x"), standing=Standing.PROVISIONAL, proven_s=NOW),
+        replace(offer("x", sandbox="process", own_renters=(RENTER,)), standing=Standing.QUARANTINED),
+    ],
+)
+def test_a_tested_card_and_ones_own_machine_are_let_through(one: Offer) -> None:
+    found = book(one, offer("z", slots=1, owner="other")).rank(
+        demand(long_s=900.0, tested_since_s=NOW - 3600), since_s=NOW, only=["x"]
+    )
+
+    assert [reason for reason in found.excluded if "card" in reason] == []
+
+
+def test_a_short_job_asks_for_no_fresh_test() -> None:
+    old = [replace(offer(name), proven_s=1.0) for name in ("x", "y")]
+
+    assert names(book(*old), demand(long_s=3600.0, tested_since_s=NOW - 3600)) == ["x", "y"]
+
+
 def test_the_lowest_total_wins_not_the_lowest_ask() -> None:
     slow = offer("slow", ask_usd_micros_per_gpu_hour=100_000, flops_per_s=10**12)
     fast = offer("fast", ask_usd_micros_per_gpu_hour=300_000, flops_per_s=10**13)
@@ -68,6 +90,16 @@ def test_the_lowest_total_wins_not_the_lowest_ask() -> None:
         (offer("x", recipes=("image-sorter",)), demand(), "the recipe 'text-sorter'"),
         (offer("x", sandbox="process"), demand(), "a container, or the renter's own machine"),
         (offer("x", paused=True), demand(), "not paused by its owner"),
+        (
+            replace(offer("x"), standing=Standing.UNTESTED),
+            demand(),
+            "a card that has passed its test, or the renter's own machine",
+        ),
+        (
+            replace(offer("x"), proven_s=NOW - 7200),
+            demand(long_s=900.0, tested_since_s=NOW - 3600),
+            "a card that was tested just now, for so long a job",
+        ),
         (replace(offer("x"), bonded_usd_micros=0), demand(), "a bond"),
         (offer("x"), demand(excluded=frozenset({"x"})), "not tried with this job before"),
         (offer("x", numeric_class="cd" * 32), demand(), "another owner's machine that can check the work"),

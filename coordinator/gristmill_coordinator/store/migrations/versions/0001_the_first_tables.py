@@ -78,8 +78,35 @@ def upgrade() -> None:
         sa.Column("heard_s", sa.Float(precision=53), nullable=False),
         sa.Column("changed_s", sa.Float(precision=53), nullable=False),
         sa.Column("offer", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("card", sa.String(), nullable=False),
+        sa.Column("standing", sa.String(), nullable=False),
+        sa.Column("standing_text", sa.String(), nullable=False),
+        sa.Column("tested_s", sa.Float(precision=53), nullable=False),
+        sa.Column("proven_s", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("node_id", name=op.f("pk_nodes")),
     )
+    op.create_table(
+        "challenges",
+        sa.Column("challenge_id", sa.String(), nullable=False),
+        sa.Column("cohort_id", sa.String(), nullable=False),
+        sa.Column("node_id", sa.String(), nullable=False),
+        sa.Column("payout", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("driver", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("seed", sa.String(), nullable=False),
+        sa.Column("sizes", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("commitment", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("draw", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("asked_s", sa.Float(precision=53), nullable=False),
+        sa.Column("started_s", sa.Float(precision=53), nullable=False),
+        sa.Column("elapsed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("finding", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("challenge_id", name=op.f("pk_challenges")),
+    )
+    op.create_index("ix_challenges_kind_state", "challenges", ["kind", "state"], unique=False)
+    op.create_index(op.f("ix_challenges_node_id"), "challenges", ["node_id"], unique=False)
+    op.create_index(op.f("ix_challenges_state"), "challenges", ["state"], unique=False)
     op.create_table(
         "quotes",
         sa.Column("quote_id", sa.String(), nullable=False),
@@ -391,6 +418,10 @@ def downgrade() -> None:
     op.drop_table("renters")
     op.drop_index(op.f("ix_quotes_renter"), table_name="quotes")
     op.drop_table("quotes")
+    op.drop_index(op.f("ix_challenges_state"), table_name="challenges")
+    op.drop_index(op.f("ix_challenges_node_id"), table_name="challenges")
+    op.drop_index("ix_challenges_kind_state", table_name="challenges")
+    op.drop_table("challenges")
     op.drop_table("nodes")
     op.drop_index(op.f("ix_ledger_events_payee"), table_name="ledger_events")
     op.drop_index(op.f("ix_ledger_events_name"), table_name="ledger_events")

@@ -145,7 +145,8 @@ class Client:
 
         Args:
             recipe: id of an installed recipe, such as "image-sorter".
-            data: a folder with one folder per answer, a zip of that, or a CSV or JSON Lines table.
+            data: a folder with one folder per answer, a zip of that, or a CSV or JSON Lines table; for "script" a
+                folder with train.py and what it reads.
             budget: the most the job may cost, in USD; without one, the plan's cap is the limit.
             gpu: memory like "24GB" or a name like "RTX 4090"; without it any machine will do, one without a card too.
             text_column, answer_column: of a table, where they cannot be guessed.
@@ -157,9 +158,11 @@ class Client:
             RefusedToSign: the coordinator's quote breaks the rules.
         """
         budget_micros = _NO_BUDGET_USD_MICROS if budget is None else budget_usd_micros(budget)
-        view = DataView.open(data, text_column=text_column, answer_column=answer_column)
         found = catalog.find(recipe)
-        chosen = {"quality": quality, **settings}
+        view = DataView.open(data, text_column=text_column, answer_column=answer_column, plain=found.info.whole)
+        # A recipe need not have qualities; one that was chosen all the same is refused with the other settings.
+        graded = "quality" in found.Settings.model_fields or quality != "balanced"
+        chosen = {"quality": quality, **settings} if graded else settings
         report = found.check(view)
         report.raise_if_unusable()
         found.plan(chosen, report.stats, Gpu())  # a wrong setting is found here, not after a round trip

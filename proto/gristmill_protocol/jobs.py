@@ -73,6 +73,7 @@ class Plan(Message):
     peak_bytes: int = Field(gt=0)
     state_bytes: int = Field(gt=0)
     download_bytes: int = 0
+    limit_s: int = Field(default=0, ge=0)  # what is paid for on any machine, whatever flops say; 0: flops decide
 
     @property
     def segments(self) -> int:

@@ -48,6 +48,7 @@ class RecipeInfo(Message):
     royalty_bps: int = Field(default=300, ge=0, le=500)
     verifier_bps: int = Field(default=600, ge=0, le=2_000)
     needs: Needs = Needs()
+    whole: bool = False  # its data are plain files, its job is one step: checked by doing all of it again, or not
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,17 @@ class Price:
 def price(
     plan: Plan, *, ask_usd_micros_per_gpu_hour: int, flops_per_s: int, verifier_bps: int, royalty_bps: int
 ) -> Price:
-    """The renter's total, such that the provider is left with its ask times the expected time."""
+    """The renter's total, such that the provider is left with its ask times the expected time, or the time limit."""
     download_ms = plan.download_bytes * 1000 // DOWNLOAD_BYTES_PER_S
-    duration_ms = STARTUP_MS + download_ms + -(-plan.flops * 1000 // flops_per_s)
+    work_ms = plan.limit_s * 1000 if plan.limit_s else -(-plan.flops * 1000 // flops_per_s)
+    duration_ms = STARTUP_MS + download_ms + work_ms
     net = cost_usd_micros(ask_usd_micros_per_gpu_hour, duration_ms)
     return Price(gross_for_net(net, verifier_bps=verifier_bps, royalty_bps=royalty_bps), duration_ms)
+
+
+def flops_on(plan: Plan, flops_per_s: int) -> int:
+    """How much work the job is on a machine of this speed: with a time limit the more, the faster it is."""
+    return plan.limit_s * flops_per_s or plan.flops
 
 
 def usd_micros_per_ms(ask_usd_micros_per_gpu_hour: float, *, verifier_bps: int, royalty_bps: int) -> float:

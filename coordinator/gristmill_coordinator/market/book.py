@@ -263,7 +263,8 @@ class OrderBook:
         if len(rows) <= _TOP:
             return rows
         rate = pricing.usd_micros_per_ms(1.0, verifier_bps=demand.verifier_bps, royalty_bps=demand.royalty_bps)
-        duration_ms = pricing.STARTUP_MS + demand.plan.flops * 1000 / self._columns["flops"][rows]
+        work_ms = demand.plan.limit_s * 1000 or demand.plan.flops * 1000 / self._columns["flops"][rows]
+        duration_ms = pricing.STARTUP_MS + work_ms
         cost = self._columns["ask"][rows] * rate * duration_ms
         return rows[np.argpartition(cost, _TOP)[:_TOP]]
 

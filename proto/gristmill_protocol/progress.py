@@ -67,6 +67,18 @@ class Replayed(Message):
     metrics_root: Sha256Hex
 
 
+class Evaluated(Message):
+    """A verifier's answer: how a model does on examples that its provider never saw."""
+
+    event: Literal["evaluated"] = "evaluated"
+    correct: int = Field(ge=0)
+    examples: int = Field(gt=0)
+
+    @property
+    def millionths(self) -> int:
+        return min(self.correct, self.examples) * 1_000_000 // self.examples
+
+
 class Failed(Message):
     event: Literal["failed"] = "failed"
     code: str  # of gristmill_protocol.errors
@@ -84,7 +96,8 @@ class Probed(Message):
 
 
 TrainerEvent = Annotated[
-    Started | Progress | SegmentDone | Finished | Stopped | Replayed | Failed | Probed, Field(discriminator="event")
+    Started | Progress | SegmentDone | Finished | Stopped | Replayed | Evaluated | Failed | Probed,
+    Field(discriminator="event"),
 ]
 trainer_event: TypeAdapter[TrainerEvent] = TypeAdapter(TrainerEvent)
 

@@ -1,4 +1,7 @@
-"""Audits: re-run a segment of somebody else's attempt and say what comes out. One after another, in one slot."""
+"""Audits: re-run a segment of somebody else's attempt, or measure a model, and say what comes out.
+
+One after another, in one slot.
+"""
 
 import asyncio
 import shutil
@@ -7,7 +10,7 @@ import structlog
 
 from gristmill_protocol.errors import GristmillError, Unavailable
 from gristmill_protocol.jobs import TrainTask
-from gristmill_protocol.progress import Failed, Replayed
+from gristmill_protocol.progress import Evaluated, Failed, Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Workshop
 from gristmill_provider.runner import Run
@@ -72,7 +75,7 @@ class Audits:
     async def _replay(self, audit_id: str, task: TrainTask) -> pb.AuditReply:
         try:
             folder = await self._shop.lay_out(audit_id, task)
-            run = await self._shop.runner.start(folder, "replay")
+            run = await self._shop.runner.start(folder, "evaluate" if task.model else "replay")
             try:
                 replayed = await _outcome(run)
             finally:
@@ -82,11 +85,11 @@ class Audits:
         return pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=replayed.model_dump_json())
 
 
-async def _outcome(run: Run) -> Replayed:
-    found: Replayed | None = None
+async def _outcome(run: Run) -> Replayed | Evaluated:
+    found: Replayed | Evaluated | None = None
     async for event in run.events():
         match event:
-            case Replayed():
+            case Replayed() | Evaluated():
                 found = event
             case Failed():
                 raise GristmillError(event.what, effect=event.effect, todo=event.todo)

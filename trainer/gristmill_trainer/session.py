@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gristmill_protocol.errors import BadRequest, BadSettings, WrongHash
 from gristmill_protocol.jobs import TrainTask
-from gristmill_protocol.progress import Finished, TrainerEvent
+from gristmill_protocol.progress import Evaluated, Finished, TrainerEvent
 from gristmill_trainer import catalog, result, whole
 from gristmill_trainer.conformance import numeric_class
 from gristmill_trainer.data import DataView, file_ref
@@ -64,6 +64,21 @@ def replay(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None
     device = pin(task.threads)
     replaying = Run(task, folder, data=_data(folder, task), device=device, emit=emit, stop_requested=stop_requested)
     program_of(recipe).begin(replaying).train()
+
+
+def evaluate(folder: Path, emit: Emit) -> None:
+    """Say how many of the task's examples the model in input/model gets right.
+
+    Raises:
+        GristmillError: what went wrong.
+    """
+    task, recipe = _task(folder)
+    pin(task.threads)
+    _, model = result.read(folder / "input" / "model")
+    data = _data(folder, task)
+    given = program_of(recipe).predict(model, ((example.place, example.content) for example in data))
+    right = [said.answer == example.answer for said, example in zip(given, data, strict=True)]
+    emit(Evaluated(correct=sum(right), examples=len(right)))
 
 
 def export(folder: Path, model_folder: Path) -> None:

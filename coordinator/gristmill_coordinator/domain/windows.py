@@ -39,10 +39,12 @@ class Finding(StrEnum):
     UNSERVED = "unserved"  # a sampled state, or the window's last, could not be had
     NOT_RUN = "not run"  # verifiers could not re-run it
     DROPPED = "dropped"  # it builds on work that is not there any more
+    OUTVOTED = "outvoted"  # most machines that ran the whole job came to something else
+    MISSED = "missed"  # the result is not as good as was asked for
 
 
 # After these a job does not go to the same machine again.
-EXCLUDING = (Finding.FRAUD, Finding.NOT_REPRODUCIBLE, Finding.UNCONFIRMED, Finding.UNSERVED, Finding.NOT_RUN)
+EXCLUDING = tuple(finding for finding in Finding if finding is not Finding.DROPPED)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Demand:
     verifier_bps: int
     royalty_bps: int
     excluded: frozenset[str] = frozenset()  # nodes that had their chance with this job
+    same_class: bool = True  # it is checked by a machine that comes to the same bits
 
 
 @dataclass(frozen=True)
@@ -208,17 +209,17 @@ class OrderBook:
         return Ranking(tuple(ranked), considered, excluded)
 
     def verifiers(
-        self, *, numeric_class: str, renter: str, recipe: str, since_s: float, without: Collection[str] = ()
+        self, *, numeric_class: str | None, renter: str, recipe: str, since_s: float, without: Collection[str] = ()
     ) -> list[Offer]:
-        """Bonded machines that can re-run a segment of this class bit for bit, busy ones included.
+        """Bonded machines that can check work of this class, busy ones included.
 
         Args:
+            numeric_class: of those that come to the same bits; None: of any.
             without: payout addresses (lower case) and node ids that must not check this work.
         """
-        code = self._classes.get(numeric_class)
-        if code is None:
-            return []
-        mask = self._can_verify(renter, recipe, since_s) & (self._column("class") == code)
+        mask = self._can_verify(renter, recipe, since_s)
+        if numeric_class is not None:
+            mask &= self._column("class") == self._classes.get(numeric_class, -1)
         offers = [self._offers[at] for at in np.flatnonzero(mask)]
         return [o for o in offers if o.payout.lower() not in without and o.node_id not in without]
 
@@ -245,7 +246,8 @@ class OrderBook:
         Among a class's payouts one differs from mine if and only if the lowest or the highest does.
         """
         able = self._can_verify(demand.renter, demand.recipe, since_s)
-        codes, payouts = self._column("class"), self._column("payout")
+        payouts = self._column("payout")
+        codes = self._column("class") if demand.same_class else np.zeros_like(payouts)
         lowest = np.full(len(self._classes), len(self._payouts))
         highest = np.full(len(self._classes), -1)
         np.minimum.at(lowest, codes[able], payouts[able])

@@ -7,8 +7,10 @@ import structlog
 from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain.modes import WAYS, is_whole
 from gristmill_coordinator.domain.windows import Finding, Opinion, Verdict, compare, judge, judge_segment
 from gristmill_coordinator.market.nodes import holds
+from gristmill_coordinator.stages import wholes
 from gristmill_coordinator.stages.commitment import new_audit
 from gristmill_coordinator.stages.verifying import second_verifiers, serve
 from gristmill_coordinator.store import jobs as job_rows
@@ -51,7 +53,12 @@ async def step(co: Coordinator) -> int:
 
 async def audit_replied(co: Coordinator, node_id: str, reply: pb.AuditReply) -> None:
     """Store a verifier's answer; the first answer to an audit stands."""
-    mine = sa.and_(audits.c.audit_id == reply.audit_id, audits.c.node_id == node_id, audits.c.outcome == "pending")
+    mine = sa.and_(
+        audits.c.audit_id == reply.audit_id,
+        audits.c.node_id == node_id,
+        audits.c.outcome == "pending",
+        audits.c.replayed.is_(None),
+    )
     async with co.store.write() as tx:
         audit = await tx.row(sa.select(audits).where(mine))
         if audit is None:
@@ -62,7 +69,9 @@ async def audit_replied(co: Coordinator, node_id: str, reply: pb.AuditReply) -> 
         where = sa.and_(segments.c.attempt_id == audit.attempt_id, segments.c.segment == audit.segment)
         record = SignedRecord.model_validate(await tx.value(sa.select(segments.c.signed).where(where))).record
         replayed = _replayed(record, reply)
-        if replayed is not None:
+        if is_whole(audit.why) and (answer := wholes.answer(audit, replayed, reply)) is not None:
+            await wholes.note(co, tx, audit, answer)
+        elif replayed is not None and not is_whole(audit.why):
             await _note(co, tx, audit, record, replayed)
         else:
             logger.warning("audit_refused", node_id=node_id, audit_id=reply.audit_id, why=reply.reason)
@@ -117,6 +126,8 @@ async def _note(co: Coordinator, tx: Tx, audit: Row, record: SegmentRecord, repl
 
 async def _conclude(co: Coordinator, case: Case) -> bool:
     """Judge the window if its audits allow it; whether it was judged."""
+    if not WAYS[case.quote.mode].samples:
+        return await wholes.conclude(co, case)
     if any(one.refusals >= _MAX_REFUSALS for one in case.audits):
         return await _void(co, case, Finding.NOT_RUN, "Its sampled segment could not be run again by others.")
     missing = await _missing(co, case)

@@ -1,19 +1,20 @@
 """Before stage 1: a firm price for a job, on the machines that the market has now."""
 
+from dataclasses import replace
 from hashlib import sha256
 
 import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.port import RecipeTerms
-from gristmill_coordinator.domain import pricing, verifiers, windows
+from gristmill_coordinator.domain import modes, pricing, verifiers, windows
 from gristmill_coordinator.market.book import Demand, Fit, Ranking
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.store.store import Tx
 from gristmill_protocol.errors import BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
-from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider
+from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider, QuotedReplica
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import format_usd
 from gristmill_trainer import catalog
@@ -28,11 +29,13 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
 
     Raises:
         UnknownRecipe, BadSettings, BadData: as the recipe finds.
+        BadRequest: it can't be checked in the way asked for.
         NoOfferFits: no machine can do it; details["excluded"] says why.
         BudgetBelowQuote: the cheapest machine costs more than the budget.
         TooLarge: it takes longer than a signed statement lives.
     """
     recipe = catalog.find(spec.recipe)
+    mode = modes.choose(spec, whole=recipe.info.whole)
     recipe_id, terms = await recipe_terms(co, spec.recipe)
     async with co.store.read() as tx:
         co.book.load(await job_rows.loads(tx))
@@ -43,23 +46,32 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         gpu=spec.gpu,
         verifier_bps=terms.verifier_bps,
         royalty_bps=terms.royalty_bps,
+        same_class=modes.WAYS[mode].same_class,
     )
     ranking = co.book.rank(demand, since_s=listening_since(co))
     if not ranking.fits:
         raise _no_offer(ranking)
-    best = ranking.fits[0]
-    _require_worth(co, spec, best)
+    best, quote_id = ranking.fits[0], co.new_id("quote")
+    if mode is Mode.REPLICATE:
+        ranking, replicas = split_replicas(ranking, spec.replicas, seed=quote_id.encode())
+    else:
+        replicas = ()
+    again = sum(one.price_usd_micros for one in replicas)
+    price = best.price.usd_micros + again
+    _require_worth(co, spec, price, best.price.duration_ms)
     foreign = next((fit for fit in ranking.fits if fit.offer.payout != best.offer.payout), best)
-    cap = pricing.cap(best.price.usd_micros, foreign.price.usd_micros, spec.budget_usd_micros)
-    quote_id = co.new_id("quote")
-    candidates = _candidates(co, demand, ranking, cap, seed=quote_id.encode())
+    cap = pricing.cap(price, foreign.price.usd_micros + again, spec.budget_usd_micros)
+    candidates = _candidates(co, demand, ranking, cap - again, seed=quote_id.encode(), replicas=replicas)
     plan = recipe.plan(spec.settings, spec.stats, _gpu(best))
+    if not modes.WAYS[mode].samples:
+        plan = plan.model_copy(update={"window_segments": plan.segments})
     made = Quote(
         quote_id=quote_id,
         spec_digest=spec.digest().hex(),
         plan=plan,
         candidates=candidates,
-        price_usd_micros=best.price.usd_micros,
+        replicas=replicas,
+        price_usd_micros=price,
         cap_usd_micros=cap,
         seconds_low=candidates[0].expected_seconds,
         seconds_high=2 * candidates[0].expected_seconds + int(co.config.anchor_every_s) + 60,
@@ -71,9 +83,11 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         expires_s=int(co.clock()) + co.config.quote_valid_s,
         offers_considered=ranking.considered,
         excluded=dict(ranking.excluded),
-        mode=Mode.BITWISE,
-        guarantee=GUARANTEES[Mode.BITWISE],
-        verification=await _verification(co, plan, best.offer.provider),
+        mode=mode,
+        guarantee=GUARANTEES[mode],
+        verification=await _verification(co, plan, best.offer.provider)
+        if modes.WAYS[mode].samples
+        else modes.how(mode, spec, plan),
     )
     await _remember(co, renter, made)
     return made
@@ -104,7 +118,7 @@ def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[s
     """
     offer = fit.offer
     able = co.book.verifiers(
-        numeric_class=offer.terms.numeric_class,
+        numeric_class=offer.terms.numeric_class if demand.same_class else None,
         renter=demand.renter,
         recipe=demand.recipe,
         since_s=listening_since(co),
@@ -117,8 +131,44 @@ def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[s
     return next(other.provider for other in preferred if other.node_id == drawn)
 
 
+def split_replicas(ranking: Ranking, owners: int, *, seed: bytes) -> tuple[Ranking, tuple[QuotedReplica, ...]]:
+    """Draw the machines that run a replicated job again, each of another owner; the ranking without their owners.
+
+    From the cheapest, twice as many as it takes: nobody can tell who is drawn, and nobody dear is.
+
+    Raises:
+        NoOfferFits: too few owners.
+    """
+    first, *others = ranking.fits
+    cheapest = {fit.offer.payout: fit for fit in reversed(others) if fit.offer.payout != first.offer.payout}
+    if len(cheapest) < owners - 1:
+        raise NoOfferFits(
+            f"It takes machines of {owners} owners; those of {len(cheapest) + 1} can do this job now.",
+            effect="Nothing was started or charged.",
+            todo="Ask for fewer replicas, or try again when more machines are connected.",
+        )
+    cheapest = dict(sorted(cheapest.items(), key=lambda one: one[1].price.usd_micros)[: 2 * (owners - 1)])
+    drawn = []
+    for at in range(owners - 1):
+        bonds = {payout: fit.offer.bonded_usd_micros for payout, fit in cheapest.items()}
+        drawn.append(cheapest.pop(verifiers.draw(bonds, sha256(seed + bytes([at])).digest())))
+    taken = {fit.offer.payout for fit in drawn}
+    left = tuple(fit for fit in ranking.fits if fit.offer.payout not in taken)
+    replicas = [
+        QuotedReplica(node_id=fit.offer.node_id, provider=fit.offer.provider, price_usd_micros=fit.price.usd_micros)
+        for fit in drawn
+    ]
+    return replace(ranking, fits=left), tuple(replicas)
+
+
 def _candidates(
-    co: Coordinator, demand: Demand, ranking: Ranking, cap: int, *, seed: bytes
+    co: Coordinator,
+    demand: Demand,
+    ranking: Ranking,
+    cap: int,
+    *,
+    seed: bytes,
+    replicas: tuple[QuotedReplica, ...],
 ) -> tuple[QuotedProvider, ...]:
     """The cheapest machine and the one that takes over: another owner's where there is one within the cap."""
     first, *others = ranking.fits
@@ -130,7 +180,9 @@ def _candidates(
         QuotedProvider(
             node_id=fit.offer.node_id,
             provider=fit.offer.provider,
-            verifier=draw_verifier(co, fit, demand, without=nodes, seed=seed + bytes([at])),
+            verifier=replicas[0].provider
+            if replicas
+            else draw_verifier(co, fit, demand, without=nodes, seed=seed + bytes([at])),
             price_usd_micros=fit.price.usd_micros,
             device=fit.offer.terms.device,
             expected_seconds=-(-fit.price.duration_ms // 1000),
@@ -139,18 +191,18 @@ def _candidates(
     )
 
 
-def _require_worth(co: Coordinator, spec: JobSpec, best: Fit) -> None:
-    if best.price.usd_micros > spec.budget_usd_micros:
+def _require_worth(co: Coordinator, spec: JobSpec, price: int, duration_ms: int) -> None:
+    if price > spec.budget_usd_micros:
         raise BudgetBelowQuote(
-            f"The job costs {format_usd(best.price.usd_micros)} USD on the cheapest machine; "
+            f"The job costs {format_usd(price)} USD on the cheapest machine; "
             f"the budget is {format_usd(spec.budget_usd_micros)} USD.",
             effect="Nothing was started or charged.",
             todo="Raise the budget, or ask for less training.",
-            price_usd_micros=best.price.usd_micros,
+            price_usd_micros=price,
         )
-    if best.price.duration_ms * _PATIENCE > co.config.statement_valid_s * 1000:
+    if duration_ms * _PATIENCE > co.config.statement_valid_s * 1000:
         raise TooLarge(
-            f"The job takes {best.price.duration_ms // 3_600_000} hours on the cheapest machine, "
+            f"The job takes {duration_ms // 3_600_000} hours on the cheapest machine, "
             "longer than this coordinator's statements live.",
             effect="Nothing was started or charged.",
             todo="Ask for less training, or for a faster machine.",

@@ -7,10 +7,11 @@ import pytest
 from fakes.machine import CLASS, Machine, honest, lazy
 from fakes.world import World
 from gristmill_coordinator import views
-from gristmill_coordinator.stages import intake
+from gristmill_coordinator.stages import intake, metering
 from gristmill_protocol.errors import BadRequest, NoOfferFits
 from gristmill_protocol.jobs import AttemptState, JobSpec, JobState, WindowState
 from gristmill_protocol.modes import GUARANTEES, Mode
+from gristmill_protocol.v1 import provider_pb2 as pb
 
 pytestmark = pytest.mark.slow
 
@@ -157,6 +158,20 @@ async def test_too_few_owners_is_said_before_anything_is_paid(world: World) -> N
 
     with pytest.raises(NoOfferFits, match="It takes machines of 3 owners; those of 2 can do this job now"):
         await intake.quote(world.co, world.renter_key, await world.script())
+
+
+async def test_what_a_script_says_meanwhile_is_shown_now_and_then(world: World) -> None:
+    willow, *_ = await owners(world, willow={}, oak={}, elm={})
+    job_id = (await world.submit(await world.script())).job_id
+    await world.until_event(job_id, "is asked to run it")
+    attempt_id = (await world.job(job_id)).attempts[0].attempt_id
+    for number in range(20):
+        world.clock.now_s += 1.5
+        said = pb.Progress(attempt_id=attempt_id, step=0, metrics_json=f'{{"loss": {number}}}')
+        await metering.progress_reported(world.co, willow.node_id, said)
+
+    lines = [one.text for one in await views.events(world.co, world.renter_key, job_id, 0) if one.kind == "progress"]
+    assert lines == [f"loss {number}" for number in range(0, 20, 2)]
 
 
 # Outcome

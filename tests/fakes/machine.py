@@ -77,6 +77,7 @@ class Machine:
     uploads: bool = True
     uploads_result: bool = True
     serves_states: bool = True
+    checks: bool = True  # whether it takes audits
     silent: bool = False  # gone without a word
     leaves_after: int | None = None  # its owner comes back after so many segments
     dies_after: int | None = None  # power cut after so many segments
@@ -281,6 +282,10 @@ class Machine:
             run.said += 1
 
     async def _answer(self, co: Coordinator, request: pb.AuditRequest) -> None:
+        if not self.checks:
+            reply = pb.AuditReply(audit_id=request.audit_id, accepted=False, reason="Its owner is gaming.")
+            await audit.audit_replied(co, self.node_id, reply)
+            return
         task = TrainTask.model_validate_json(request.task_json)
         said: Replayed | Evaluated = await (self._measure(co, task) if task.model else self._replay(co, task))
         self.audits_done += 1

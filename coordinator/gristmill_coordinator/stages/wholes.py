@@ -24,6 +24,7 @@ from gristmill_protocol.v1 import provider_pb2 as pb
 
 _MAX_REFUSALS = 5  # of one audit: then nobody can do it
 _THIRD = f"{MEASUREMENT} {modes.MEASURERS + 1}"
+_UNNAMED = (f"{MEASUREMENT} 2", _THIRD)  # a statement names one verifier
 
 
 async def draw(co: Coordinator, case: Case, audit: Row) -> Offer | None:
@@ -39,7 +40,8 @@ async def draw(co: Coordinator, case: Case, audit: Row) -> Offer | None:
     named = [offer for offer in able if _is_named(case, audit, offer)]
     if named:
         return named[0]
-    if co.clock() < max(case.window.sampled_s, co.started_s) + co.config.candidate_wait_s and not audit.refused:
+    barely = co.clock() < max(case.window.sampled_s, co.started_s) + co.config.candidate_wait_s
+    if barely and not audit.refused and audit.why not in _UNNAMED:
         return None
     quoted = {one.node_id for one in case.quote.candidates} | {one.node_id for one in case.quote.replicas}
     able = [offer for offer in able if offer.node_id not in quoted] or able
@@ -93,8 +95,7 @@ async def conclude(co: Coordinator, case: Case) -> bool:
         ruling = modes.vote(case.record(case.last_index), votes, owners=case.spec.replicas)
         return await _rule(co, case, answered, ruling)
     if given_up:
-        ruling = Ruling(Finding.NOT_RUN, "The model could not be measured by others.", (False,) * len(answered))
-        return await _rule(co, case, answered, ruling)
+        return await _rule(co, case, [], Ruling(Finding.NOT_RUN, "The model could not be measured by others.", ()))
     threshold = case.spec.threshold or 0
     numbers = [Evaluated.model_validate(one.replayed) for one in answered]
     if modes.third_needed(numbers, threshold):
@@ -106,14 +107,17 @@ async def checked_as_a_whole(co: Coordinator, tx: Tx, job_ids: list[str]) -> dic
     """Job id -> nodes of the owners that judged it: they know its result or its hidden examples and can't run it."""
     found: dict[str, set[str]] = {}
     for job_id in job_ids:
-        owners = _owners(co, await _judges(tx, job_id))
+        judges = await _judges(tx, job_id)
+        knowing = {one.node_id for one in judges if one.replayed is not None or one.why.startswith(MEASUREMENT)}
+        knowing |= {node_id for one in judges if one.why.startswith(MEASUREMENT) for node_id in one.refused}
+        owners = _owners(co, knowing) if knowing else set()
         found[job_id] = {offer.node_id for offer in co.book.alive(0.0) if offer.payout.lower() in owners}
     return found
 
 
 def _able(co: Coordinator, case: Case, audit: Row, others: list[Row]) -> list[Offer]:
     now = co.clock()
-    without = {case.attempt.payout.lower(), case.attempt.node_id} | _owners(co, others)
+    without = {case.attempt.payout.lower(), case.attempt.node_id} | _owners(co, {one.node_id for one in others})
     without |= {node_id for node_id, at_s in audit.refused.items() if now < at_s + co.config.retry_node_s}
     able = co.book.verifiers(
         numeric_class=None,
@@ -140,22 +144,20 @@ def _price(case: Case, offer: Offer) -> int:
 
 
 def _is_named(case: Case, audit: Row, offer: Offer) -> bool:
-    number = modes.slot(audit.why)
     if audit.why.startswith(REPLICA):
-        return offer.node_id == case.quote.replicas[number].node_id
-    return number == 0 and offer.provider == case.attempt.verifier
+        return offer.node_id == case.quote.replicas[modes.slot(audit.why)].node_id
+    return audit.why not in _UNNAMED and offer.provider == case.attempt.verifier
 
 
-def _owners(co: Coordinator, judges: list[Row]) -> set[str]:
-    offers = [co.book.get(one.node_id) for one in judges]
+def _owners(co: Coordinator, node_ids: set[str]) -> set[str]:
+    offers = [co.book.get(node_id) for node_id in node_ids if node_id is not None]
     return {offer.payout.lower() for offer in offers if offer is not None}
 
 
 async def _judges(tx: Tx, job_id: str) -> list[Row]:
-    """The audits of the whole job that have a machine."""
-    mine = sa.and_(audits.c.job_id == job_id, audits.c.node_id.is_not(None))
+    """The audits of the whole job."""
     kind = sa.or_(audits.c.why.startswith(REPLICA), audits.c.why.startswith(MEASUREMENT))
-    return list(await tx.rows(sa.select(audits).where(mine, kind)))
+    return list(await tx.rows(sa.select(audits).where(audits.c.job_id == job_id, kind)))
 
 
 async def _ask_a_third(co: Coordinator, case: Case) -> bool:
@@ -176,6 +178,8 @@ async def _rule(co: Coordinator, case: Case, answered: list[Row], ruling: Ruling
         for one, right in zip(answered, ruling.right, strict=True):
             outcome = "passed" if right else "mismatch"
             await change(tx, audits, audits.c.audit_id == one.audit_id, outcome=outcome)
+        given_up = sa.and_(audits.c.window_id == case.window.window_id, audits.c.replayed.is_(None))
+        await change(tx, audits, given_up, outcome="unserved")
         if ruling.finding is not None:
             await verdicts.void(tx, case.window, ruling.finding, ruling.reason, now=co.clock())
             if ruling.ends_job:

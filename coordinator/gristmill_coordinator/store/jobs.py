@@ -74,8 +74,8 @@ async def accepted_work(tx: Tx, job_id: str) -> list[Work]:
         .order_by(attempts.c.number, windows.c.number)
     )
     work = [Work(provider, verifier, price, steps) for provider, verifier, price, steps in await tx.rows(query)]
-    agreeing = [one for one in await replicas(tx, job_id) if one.outcome == "passed"]
-    if not (work and agreeing):
+    agreeing = [one for one in await replicas(tx, job_id) if one.outcome == "passed"] if work else []
+    if not agreeing:
         return work
     quote = Quote.model_validate(await tx.value(sa.select(jobs.c.quote).where(jobs.c.job_id == job_id)))
     prices = [quote.replicas[slot(one.why)].price_usd_micros for one in agreeing]

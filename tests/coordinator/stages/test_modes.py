@@ -153,6 +153,19 @@ async def test_a_replica_that_is_gone_is_replaced_by_one_that_is_not_dearer(worl
     assert world.machines["dear"].audits_done == 0
 
 
+async def test_two_of_three_decide_when_nobody_else_can_run_it(world: World) -> None:
+    world.config = world.config.model_copy(update={"retry_node_s": 0.0})
+    await world.start()
+    willow, oak, _ = await owners(world, willow={}, oak={}, elm={"checks": False})
+    submitted = await world.submit(await world.script())
+
+    view = await world.finish(submitted.job_id)
+
+    assert view.state is JobState.DONE
+    assert sorted(one.outcome for one in view.windows[0].audits) == ["passed", "unserved"]
+    assert {willow.provider, oak.provider} == {payee for payee, credit in world.chain.credits.items() if credit} - {0}
+
+
 async def test_too_few_owners_is_said_before_anything_is_paid(world: World) -> None:
     await owners(world, willow={}, oak={})
 
@@ -177,9 +190,12 @@ async def test_what_a_script_says_meanwhile_is_shown_now_and_then(world: World) 
 # Outcome
 
 
-async def test_a_model_that_is_good_enough_is_paid_without_any_replay(world: World) -> None:
+async def test_a_model_that_is_good_enough_is_paid_without_a_replay_and_its_provider_saw_nothing_hidden(
+    world: World,
+) -> None:
     willow, *_ = await owners(world, willow={}, oak={}, elm={})
-    submitted = await world.submit(await outcome(world))
+    spec = await outcome(world)
+    submitted = await world.submit(spec)
 
     view = await world.finish(submitted.job_id)
 
@@ -189,15 +205,6 @@ async def test_a_model_that_is_good_enough_is_paid_without_any_replay(world: Wor
     assert view.bill is not None
     assert view.bill.paid_usd_micros == submitted.price_usd_micros
     assert world.chain.credits[willow.provider] == view.bill.provider_usd_micros
-
-
-async def test_the_provider_is_never_granted_the_hidden_examples(world: World) -> None:
-    willow, *_ = await owners(world, willow={}, oak={}, elm={})
-    spec = await outcome(world)
-    submitted = await world.submit(spec)
-
-    await world.finish(submitted.job_id)
-
     assert spec.held_out is not None
     assert not await world.co.store.allowed(spec.held_out.sha256, f"node:{willow.node_id}")
 

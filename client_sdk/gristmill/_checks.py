@@ -10,6 +10,7 @@ from gristmill_protocol.api import InfoView
 from gristmill_protocol.errors import NotAllowed, QuoteExpired, RefusedToSign
 from gristmill_protocol.jobs import JobSpec, JobView, Quote, Statement
 from gristmill_protocol.ladder import ladder_statements
+from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import MAX_ROYALTY_BPS, MAX_VERIFIER_BPS, earned, format_usd
 from gristmill_protocol.signin import SignIn
 
@@ -67,8 +68,10 @@ def check_quote(quote: Quote, spec: JobSpec, *, now_s: float) -> None:
         raise QuoteExpired("The quote has expired.", effect="Nothing was ordered.", todo="Ask for a new one.")
     if quote.spec_digest != spec.digest().hex():
         raise _refuse("The quote is for another job than the one asked for.")
-    if not quote.candidates or quote.candidates[0].price_usd_micros != quote.price_usd_micros:
-        raise _refuse("The quote's price is not that of its first machine.")
+    again = sum(one.price_usd_micros for one in quote.replicas)
+    if not quote.candidates or quote.candidates[0].price_usd_micros + again != quote.price_usd_micros:
+        raise _refuse("The quote's price is not that of its first machine and of those that run it again.")
+    _check_mode(quote, spec)
     if not quote.price_usd_micros <= quote.cap_usd_micros <= spec.budget_usd_micros:
         raise _refuse(
             f"The quote's price of {format_usd(quote.price_usd_micros)} USD and cap of "
@@ -80,6 +83,20 @@ def check_quote(quote: Quote, spec: JobSpec, *, now_s: float) -> None:
         raise _refuse("The quote's shares for verifier or author are above the Ledger's limits.")
     if not now_s < quote.deadline_s <= now_s + MAX_DEADLINE_S:
         raise _refuse("The quote's statements could be settled after their time.")
+
+
+def _check_mode(quote: Quote, spec: JobSpec) -> None:
+    """Raises:
+    RefusedToSign: it would be checked otherwise than asked for, or than the quote says.
+    """
+    if spec.mode not in (None, quote.mode):
+        raise _refuse(f"The quote's mode is {quote.mode.value!r}, not {spec.mode!r} as asked for.")
+    if quote.guarantee != GUARANTEES[quote.mode]:
+        raise _refuse(f"The quote promises something else than what the mode {quote.mode.value!r} guarantees.")
+    owners = {one.provider for one in quote.replicas}
+    wanted = spec.replicas - 1 if quote.mode is Mode.REPLICATE else 0
+    if len(owners) != wanted or owners & {one.provider for one in quote.candidates}:
+        raise _refuse(f"The quote does not have the job run again by {wanted} others.")
 
 
 def check_statement(wanted: Statement, quote: Quote, job: JobView) -> None:
@@ -94,9 +111,11 @@ def check_statement(wanted: Statement, quote: Quote, job: JobView) -> None:
         raise _refuse("The statement pays for another recipe than the one ordered.")
     if wanted.total_usd_micros > quote.cap_usd_micros:
         raise _refuse("The statement pays more than the order's cap.")
-    limits = _earned_by_provider(quote, job)
+    limits = _earned_by_provider(quote, job) | _earned_by_replicas(quote, job)
     verifiers = {candidate.verifier for candidate in quote.candidates}
     verifiers |= {audit.verifier for window in job.windows for audit in window.audits}
+    if quote.replicas:  # who ran it is one of those who check the others
+        verifiers |= {attempt.provider for attempt in job.attempts}
     paid: defaultdict[int, int] = defaultdict(int)
     for line in wanted.lines:
         if line.verifier not in verifiers:
@@ -126,6 +145,13 @@ def _earned_by_provider(quote: Quote, job: JobView) -> dict[int, int]:
     for (provider, price), done in steps.items():
         limits[provider] += earned(price, done, quote.plan.steps)
     return dict(limits)
+
+
+def _earned_by_replicas(quote: Quote, job: JobView) -> dict[int, int]:
+    """The most each machine that ran the whole job again may be paid, micro-USD: what such a machine was quoted at."""
+    most = max((one.price_usd_micros for one in quote.replicas), default=0)
+    audits = [audit for window in job.windows for audit in window.audits]
+    return {audit.verifier: most for audit in audits if audit.why_drawn == "replica" and audit.outcome == "passed"}
 
 
 def _refuse(what: str) -> RefusedToSign:

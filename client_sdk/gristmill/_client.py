@@ -23,7 +23,7 @@ from gristmill._plan import Parcel, Plan
 from gristmill._session import Key, SignedIn
 from gristmill._sponsored import Sponsored
 from gristmill._transport import Transport
-from gristmill._wording import budget_usd_micros, gpu_needs
+from gristmill._wording import budget_usd_micros, check_terms, gpu_needs
 from gristmill_protocol.api import AccountView, InfoView, OfferView, RecipeView
 from gristmill_protocol.errors import MissingPart, NotSignedIn, TooLarge
 from gristmill_protocol.ids import id_bytes32
@@ -139,46 +139,64 @@ class Client:
         gpu: str = "",
         text_column: str | None = None,
         answer_column: str | None = None,
+        mode: str | None = None,
+        replicas: int = 3,
+        held_out: str | Path | None = None,
+        threshold: str | float | Decimal | None = None,
         **settings: Any,
     ) -> Plan:
         """Look at the data and get a firm price; nothing is uploaded, ordered or charged.
 
         Args:
             recipe: id of an installed recipe, such as "image-sorter".
-            data: a folder with one folder per answer, a zip of that, or a CSV or JSON Lines table.
+            data: a folder with one folder per answer, a zip of that, or a CSV or JSON Lines table; for "script" a
+                folder with train.py and what it reads.
             budget: the most the job may cost, in USD; without one, the plan's cap is the limit.
             gpu: memory like "24GB" or a name like "RTX 4090"; without it any machine will do, one without a card too.
             text_column, answer_column: of a table, where they cannot be guessed.
+            mode: how the work is checked: "bitwise", "replicate", "outcome"; the strongest possible by default.
+            replicas: replicate: how many owners' machines run it; 3, 5 or 7.
+            held_out: outcome: examples like the data, which the provider is never given.
+            threshold: outcome: the share of them that must be right, such as 0.9.
             settings: of the recipe.
         Raises:
+            BadRequest: the job can't be checked in that mode.
             UnknownRecipe, BadSettings, BadData: with what to change.
             TooLarge: more data than the coordinator takes.
             BudgetBelowQuote, NoOfferFits: no machine does it for that.
             RefusedToSign: the coordinator's quote breaks the rules.
         """
         budget_micros = _NO_BUDGET_USD_MICROS if budget is None else budget_usd_micros(budget)
-        view = DataView.open(data, text_column=text_column, answer_column=answer_column)
         found = catalog.find(recipe)
-        chosen = {"quality": quality, **settings}
+        view = DataView.open(data, text_column=text_column, answer_column=answer_column, plain=found.info.whole)
+        # A recipe need not have qualities; one that was chosen all the same is refused with the other settings.
+        graded = "quality" in found.Settings.model_fields or quality != "balanced"
+        chosen = {"quality": quality, **settings} if graded else settings
         report = found.check(view)
         report.raise_if_unusable()
         found.plan(chosen, report.stats, Gpu())  # a wrong setting is found here, not after a round trip
-        parcel = Parcel(view)
-        self._require_size(parcel)
+        parcels = [Parcel(view)]
+        if held_out is not None:
+            hidden = DataView.open(held_out, text_column=text_column, answer_column=answer_column)
+            found.check(hidden).raise_if_unusable()
+            parcels.append(Parcel(hidden))
+        for parcel in parcels:
+            self._require_size(parcel)
         spec = JobSpec(
             recipe=recipe,
             settings=chosen,
-            data=parcel.ref,
+            data=parcels[0].ref,
             stats=report.stats,
             seed=seed,
             gpu=gpu_needs(gpu),
+            **check_terms(mode, replicas, parcels[1].ref if held_out is not None else None, threshold),
             budget_usd_micros=budget_micros,
             name=name,
         )
         quote = self.send(_calls.quote(spec))
         check_quote(quote, spec, now_s=self.clock())
         remarks = tuple(finding.sentence for finding in report.findings)
-        return Plan(spec, quote, remarks, _start=lambda plan: self._order(plan, parcel))
+        return Plan(spec, quote, remarks, _start=lambda plan: self._order(plan, parcels))
 
     def train(self, recipe: str, *, data: str | Path, budget: str | float | Decimal, **options: Any) -> Job:
         """Plan a job and order it at once; options are those of plan()."""
@@ -260,13 +278,14 @@ class Client:
         signed = self._key.wallet().sign_statement(wanted, ledger_domain(record.info))
         return self.send(_calls.add_statement(job_id, signed))
 
-    def _order(self, plan: Plan, parcel: Parcel) -> Job:
+    def _order(self, plan: Plan, parcels: list[Parcel]) -> Job:
         from gristmill._wallet import ledger_domain
 
         spec, quote, info = plan.spec, plan.quote, self.info()
         check_quote(quote, spec, now_s=self.clock())
         wallet, ledger = self._key.wallet(), ledger_domain(info)
-        self._upload(parcel)
+        for parcel in parcels:
+            self._upload(parcel)
         order = Order(
             key=wallet.address,
             coordinator=info.coordinator,

@@ -3,10 +3,12 @@
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from gristmill_protocol.api import OfferView
 from gristmill_protocol.errors import BadRequest
-from gristmill_protocol.jobs import GpuNeeds
+from gristmill_protocol.jobs import ArtifactRef, GpuNeeds
+from gristmill_protocol.modes import Mode
 from gristmill_protocol.money import format_usd, parse_usd
 
 
@@ -52,6 +54,29 @@ def gpu_needs(wanted: str) -> GpuNeeds:
             f"{wanted!r} is no graphics card.", todo='Write memory like "24GB", or a name like "RTX 4090".'
         )
     return GpuNeeds(names=(text,), allow_cpu=False)
+
+
+def check_terms(
+    mode: str | None, replicas: int, held_out: ArtifactRef | None, threshold: str | float | Decimal | None
+) -> dict[str, Any]:
+    """What a job's spec says of how it is checked.
+
+    Raises:
+        BadRequest: no such mode, number of replicas or share.
+    """
+    if mode is not None and mode not in list(Mode):
+        known = ", ".join(one.value for one in Mode)
+        raise BadRequest(f"There is no mode {mode!r}.", effect="Nothing was ordered.", todo=f"Choose one of {known}.")
+    if replicas not in (3, 5, 7):
+        what = f"{replicas!r} replicas can't be had."
+        raise BadRequest(what, effect="Nothing was ordered.", todo="Choose 3, 5 or 7: an odd number has a majority.")
+    terms: dict[str, Any] = {"mode": mode, "replicas": replicas, "held_out": held_out, "threshold": None}
+    if threshold is not None:
+        terms["threshold"] = amount_usd_micros(threshold)  # a share's millionths are written like a USD's
+        if not 0 < terms["threshold"] <= 1_000_000:
+            what = f"{threshold!r} is no share of the examples."
+            raise BadRequest(what, effect="Nothing was ordered.", todo="Write it like 0.9.")
+    return terms
 
 
 def usd(amount_usd_micros: int) -> str:

@@ -50,6 +50,7 @@ from gristmill_protocol.jobs import (
     JobView,
     Quote,
     QuotedProvider,
+    QuotedReplica,
     SignedStatement,
     Statement,
 )
@@ -276,7 +277,7 @@ class FakeCoordinator:
     def quote(self, renter: str, spec: JobSpec) -> Quote:
         if self._price > spec.budget_usd_micros:
             raise BudgetBelowQuote("The job costs more than the budget.", price_usd_micros=self._price)
-        number = len(self._quotes) + 1
+        number, mode = len(self._quotes) + 1, spec.mode or Mode.REPUTATION
         quote = Quote(
             quote_id=f"quote_{number:024d}",
             spec_digest=spec.digest().hex(),
@@ -292,8 +293,11 @@ class FakeCoordinator:
             deadline_s=int(self.now_s) + MAX_DEADLINE_S - 3600,
             expires_s=int(self.now_s) + 600,
             offers_considered=2,
-            mode=Mode.REPUTATION,
-            guarantee=GUARANTEES[Mode.REPUTATION],
+            replicas=tuple(self._replica(number) for number in range(1, spec.replicas))
+            if mode is Mode.REPLICATE
+            else (),
+            mode=mode,
+            guarantee=GUARANTEES[mode],
             verification="Nothing is checked: this coordinator is a fake.",
         )
         self._quotes[quote.quote_id] = (spec, quote)
@@ -379,6 +383,9 @@ class FakeCoordinator:
             device="fake",
             expected_seconds=360,
         )
+
+    def _replica(self, number: int) -> QuotedReplica:
+        return QuotedReplica(node_id=f"replica_{number}", provider=number + 4, price_usd_micros=0)
 
     def _keep(self, content: bytes) -> ArtifactRef:
         digest = sha256(content).hexdigest()

@@ -156,7 +156,7 @@ async def _views(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> list[JobView]:
             attempts=attempts[row.job_id],
             windows=[_window(w, audits[row.job_id], anchor_txs.get(w.anchor_id)) for w in windows[row.job_id]],
             slashes=slashes[row.job_id],
-            bill=_bill(row, statements[row.job_id]),
+            bill=_bill(row, statements[row.job_id], attempts[row.job_id]),
         )
         for row in rows
     ]
@@ -246,7 +246,7 @@ def _window(row: Row, audits: list[Row], anchor_tx: str | None) -> WindowView:
                 verifier=audit.verifier or 0,
                 verifier_name=audit.verifier_name,
                 outcome=audit.outcome,
-                why_drawn=audit.why,
+                why_drawn=audit.why.rstrip(" 0123456789"),  # replicas and measurements are numbered
             )
             for audit in audits
             if audit.window_id == row.window_id
@@ -263,7 +263,7 @@ def _newest_hash(sent: Row | None) -> str | None:
     return newest
 
 
-def _bill(row: Row, statements: list[Row]) -> Bill | None:
+def _bill(row: Row, statements: list[Row], attempts: list[Row]) -> Bill | None:
     """The bill of a job that is paid for; none while it is not, and none if nothing was due."""
     held = next((one.signed for one in statements if one.statement_id == row.statement_id), None)
     if held is None or not JobReason(row.reason).state.ended:
@@ -274,4 +274,5 @@ def _bill(row: Row, statements: list[Row]) -> Bill | None:
         verifier_bps=quote.verifier_bps,
         royalty_bps=quote.royalty_bps,
         settle_tx=row.settle_tx,
+        ran_by={one.provider for one in attempts},
     )

@@ -54,6 +54,9 @@ class JobSpec(Message):
     seed: int = Field(default=0, ge=0, lt=2**63)
     gpu: GpuNeeds = GpuNeeds()
     mode: Mode | None = None  # how the work is checked; None: the strongest way that the market has for it
+    replicas: Literal[3, 5, 7] = 3  # replicate: how many owners' machines run it, the provider's included
+    held_out: ArtifactRef | None = None  # outcome: examples that the provider is never given
+    threshold: int | None = Field(default=None, gt=0, le=1_000_000)  # outcome: how many of a million must be right
     budget_usd_micros: UsdMicros  # the most this job may ever cost
     name: str = ""
 
@@ -73,6 +76,7 @@ class Plan(Message):
     peak_bytes: int = Field(gt=0)
     state_bytes: int = Field(gt=0)
     download_bytes: int = 0
+    limit_s: int = Field(default=0, ge=0)  # what is paid for on any machine, whatever flops say; 0: flops decide
 
     @property
     def segments(self) -> int:
@@ -90,6 +94,14 @@ class QuotedProvider(Message):
     expected_seconds: int
 
 
+class QuotedReplica(Message):
+    """One machine that runs a replicated job again, and what it is paid, gross, if it is in the majority."""
+
+    node_id: str
+    provider: int
+    price_usd_micros: UsdMicros
+
+
 class Quote(Message):
     """A firm total price before start. The renter never pays more than the cap, and never for unverified steps."""
 
@@ -97,7 +109,8 @@ class Quote(Message):
     spec_digest: Sha256Hex
     plan: Plan
     candidates: tuple[QuotedProvider, ...]  # [0] runs the job; [1], where there is one, takes over if it is lost
-    price_usd_micros: UsdMicros  # candidates[0]'s
+    replicas: tuple[QuotedReplica, ...] = ()  # in replicate mode
+    price_usd_micros: UsdMicros  # candidates[0]'s and the replicas'
     cap_usd_micros: UsdMicros  # the most the job may cost, moves included; <= spec.budget_usd_micros
     seconds_low: int
     seconds_high: int
@@ -242,7 +255,8 @@ class AuditView(Message):
     verifier: int
     verifier_name: str
     outcome: Literal["pending", "passed", "mismatch", "unserved"]
-    why_drawn: Literal["first", "drawn", "second", "second opinion"]  # second: a second verifier from the start
+    # second: a second verifier from the start
+    why_drawn: Literal["first", "drawn", "second", "second opinion", "replica", "measurement"]
 
 
 class WindowView(Message):
@@ -330,3 +344,4 @@ class TrainTask(Message):
     threads: int = 1
     data: ArtifactRef
     state: ArtifactRef | None = None  # the boundary state to start from
+    model: dict[str, ArtifactRef] = {}  # evaluate: the files of a finished model, to be measured on the data

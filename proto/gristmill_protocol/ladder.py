@@ -7,6 +7,7 @@ rungs share one nonce, so that at most one of them is ever paid.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from gristmill_protocol.jobs import Quote, QuotedProvider, Statement, StatementLine
 from gristmill_protocol.money import earned
@@ -42,11 +43,33 @@ def statement_for(quote: Quote, work: Sequence[Work]) -> Statement | None:
 
 def ladder_statements(quote: Quote) -> tuple[Statement, ...]:
     """Every statement to sign with an order: first the rungs of candidates[0], then one move to candidates[1]."""
+    if quote.replicas:
+        return _majorities(quote)
     total, step = quote.plan.steps, quote.plan.segment_steps
     first, *others = quote.candidates
     works = [[_work(first, done)] for done in (*range(step, total, step), total)]
     works += [[_work(first, done), _work(other, total - done)] for other in others for done in range(0, total, step)]
     statements = [statement_for(quote, [part for part in work if part.steps]) for work in works]
+    return tuple(statement for statement in statements if statement is not None)
+
+
+def replicated(payees: Sequence[tuple[int, int]], steps: int) -> list[Work]:
+    """Who is paid for a replicated job: each for all of it, and each checked by the next.
+
+    Args:
+        payees: (payee id, price) of the machine that ran it, then of the replicas that agree with it.
+    """
+    checked_by = [*payees[1:], *payees[:1]]
+    return [Work(who, by, price, steps) for (who, price), (by, _) in zip(payees, checked_by, strict=True)]
+
+
+def _majorities(quote: Quote) -> tuple[Statement, ...]:
+    """One statement for each machine and each set of replicas that makes a majority with it."""
+    others = [(one.provider, one.price_usd_micros) for one in quote.replicas]
+    sets = [some for count in range(len(others) // 2, len(others) + 1) for some in combinations(others, count)]
+    runners = [(one.provider, one.price_usd_micros) for one in quote.candidates]
+    paid = [replicated([runner, *some], quote.plan.steps) for runner in runners for some in sets]
+    statements = [statement_for(quote, work) for work in paid]
     return tuple(statement for statement in statements if statement is not None)
 
 

@@ -70,6 +70,18 @@ class Replayed(Message):
     start: ArtifactRef | None = None  # out/states/start.safetensors, where the task had no state to start from
 
 
+class Evaluated(Message):
+    """A verifier's answer: how a model does on examples that its provider never saw."""
+
+    event: Literal["evaluated"] = "evaluated"
+    correct: int = Field(ge=0)
+    examples: int = Field(gt=0)
+
+    @property
+    def millionths(self) -> int:
+        return min(self.correct, self.examples) * 1_000_000 // self.examples
+
+
 class Failed(Message):
     event: Literal["failed"] = "failed"
     code: str  # of gristmill_protocol.errors
@@ -109,6 +121,7 @@ TrainerEvent = Annotated[
     | Finished
     | Stopped
     | Replayed
+    | Evaluated
     | Failed
     | Probed
     | ChallengeReady

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import structlog
 from eth_account.signers.local import LocalAccount
 
-from gristmill_protocol.errors import GristmillError, Unavailable
+from gristmill_protocol.errors import BadRequest, GristmillError, Unavailable
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Failed, Finished, Progress, SegmentDone, Started, Stopped, TrainerEvent
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -60,6 +60,8 @@ class Workshop:
         await self._place(task.data, folder / "input" / "data")
         if task.state is not None:
             await self._place(task.state, folder / "input" / "state.safetensors")
+        for name, ref in task.model.items():
+            await self._place(ref, _inside(folder / "input" / "model", name))
         return folder
 
     async def _place(self, ref: ArtifactRef, target: Path) -> None:
@@ -72,6 +74,16 @@ class Workshop:
         else:
             await self.artifacts.fetch(ref)
         self.cache.place(ref.sha256, target)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Raises:
+    BadRequest: the name leads elsewhere.
+    """
+    if PurePosixPath(name).name != name:
+        raise BadRequest(f"The model has a file named {name!r}.")
+    folder.mkdir(exist_ok=True)
+    return folder / name
 
 
 def new_task_dir(tasks_dir: Path, name: str) -> Path:

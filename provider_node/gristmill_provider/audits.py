@@ -1,4 +1,7 @@
-"""Audits: re-run a segment of somebody else's attempt and say what comes out. One after another, in one slot."""
+"""Audits: re-run a segment of somebody else's attempt, or measure a model, and say what comes out.
+
+One after another, in one slot.
+"""
 
 import asyncio
 import shutil
@@ -8,7 +11,7 @@ import structlog
 
 from gristmill_protocol.errors import GristmillError, Unavailable
 from gristmill_protocol.jobs import TrainTask
-from gristmill_protocol.progress import Failed, Replayed
+from gristmill_protocol.progress import Evaluated, Failed, Replayed, trainer_event
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Workshop
 from gristmill_provider.runner import Run
@@ -74,12 +77,13 @@ class Audits:
     async def _replay(self, audit_id: str, task: TrainTask) -> pb.AuditReply:
         try:
             folder = await self._shop.lay_out(audit_id, task)
-            run = await self._shop.runner.start(folder, "replay")
+            run = await self._shop.runner.start(folder, "evaluate" if task.model else "replay")
             try:
                 replayed = await _outcome(run)
             finally:
                 await run.close()
-            await self._take_in(audit_id, folder, task, replayed)
+            if isinstance(replayed, Replayed):
+                await self._take_in(audit_id, folder, task, replayed)
         finally:
             await asyncio.to_thread(shutil.rmtree, self._shop.tasks_dir / audit_id, ignore_errors=True)
         return pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=replayed.model_dump_json())
@@ -93,11 +97,11 @@ class Audits:
                 await asyncio.to_thread(self._shop.cache.adopt, path, below=folder / "out", sha256=state.sha256)
 
 
-async def _outcome(run: Run) -> Replayed:
-    found: Replayed | None = None
+async def _outcome(run: Run) -> Replayed | Evaluated:
+    found: Replayed | Evaluated | None = None
     async for event in run.events():
         match event:
-            case Replayed():
+            case Replayed() | Evaluated():
                 found = event
             case Failed():
                 raise GristmillError(event.what, effect=event.effect, todo=event.todo)
@@ -110,7 +114,9 @@ async def _outcome(run: Run) -> Replayed:
 def _kept_states(reply: pb.AuditReply) -> tuple[str, ...]:
     if not reply.accepted:
         return ()
-    replayed = Replayed.model_validate_json(reply.replayed_json)
+    replayed = trainer_event.validate_json(reply.replayed_json)
+    if not isinstance(replayed, Replayed):
+        return ()
     return tuple(state.sha256 for state in (replayed.state, replayed.start) if state is not None)
 
 

@@ -74,7 +74,7 @@ class NodeConfig(BaseModel):
     gpu: str = ""  # UUID of the graphics card; "": the first
     cpu: bool = False  # offer the CPU instead of a graphics card
     own_renters: tuple[Address, ...] = ()  # keys whose jobs are run; empty: anybody's (docker only)
-    recipes: tuple[str, ...] = Field(default=("image-sorter", "text-sorter"), min_length=1)
+    recipes: tuple[str, ...] = Field(default=("image-sorter", "script", "text-sorter"), min_length=1)
     slots: int = Field(default=1, ge=1, le=16)
     paused: bool = False
     rpc_url: str = ""  # of a node of the chain; only settle and earnings ask it

@@ -71,7 +71,8 @@ def read_asked(message: pb.LeaseOffer | pb.AuditRequest, market: Market) -> Aske
         raise BadRequest("The order was given to another coordinator.")
     if spec.digest().hex() != order.spec_digest:
         raise BadRequest("The order is for another job than the one that was sent.")
-    if (task.recipe, task.data, task.seed) != (spec.recipe, spec.data, spec.seed):
+    data = spec.held_out if task.model else spec.data
+    if (task.recipe, task.data, task.seed) != (spec.recipe, data, spec.seed):
         raise BadRequest("The task is not what the order asks for.")
     if not _ID.fullmatch(task.attempt_id):
         raise BadRequest("The attempt's id is malformed.")

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from gristmill_protocol.errors import Unavailable
 from gristmill_protocol.progress import TrainerEvent, trainer_event
 
-Kind = Literal["run", "replay", "probe", "challenge"]
+Kind = Literal["run", "replay", "evaluate", "probe", "challenge"]
 
 TRAINER = (sys.executable, "-m", "gristmill_trainer")
 MAX_LINE_BYTES = 4 * 1024**2

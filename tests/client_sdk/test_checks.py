@@ -12,8 +12,21 @@ from hypothesis import strategies as st
 from gristmill import NotAllowed, QuoteExpired, RefusedToSign
 from gristmill._checks import MAX_DEADLINE_S, check_quote, check_sign_in, check_statement
 from gristmill.testing import FakeCoordinator
-from gristmill_protocol.jobs import AttemptState, AttemptView, JobSpec, JobView, Quote, Statement, StatementLine
-from gristmill_protocol.ladder import Work, ladder_statements, statement_for
+from gristmill_protocol.jobs import (
+    AttemptState,
+    AttemptView,
+    AuditView,
+    JobSpec,
+    JobView,
+    Quote,
+    QuotedReplica,
+    Statement,
+    StatementLine,
+    WindowState,
+    WindowView,
+)
+from gristmill_protocol.ladder import Work, ladder_statements, replicated, statement_for
+from gristmill_protocol.modes import Mode
 from gristmill_protocol.money import earned
 from gristmill_protocol.signin import SignIn
 
@@ -57,6 +70,11 @@ TAMPERINGS: dict[str, Callable[[Quote], dict[str, Any]]] = {
     "verifier's share": lambda quote: {"verifier_bps": 2_001},
     "author's share": lambda quote: {"royalty_bps": 501},
     "settled after the bond is gone": lambda quote: {"deadline_s": int(NOW) + MAX_DEADLINE_S + 1},
+    "another way of checking": lambda quote: {"mode": Mode.TOLERANCE},
+    "another guarantee": lambda quote: {"guarantee": "Nothing can go wrong."},
+    "others that run it again": lambda quote: {
+        "replicas": (QuotedReplica(node_id="node_9", provider=9, price_usd_micros=0),)
+    },
     "settled never": lambda quote: {"deadline_s": int(NOW)},
 }
 
@@ -73,6 +91,68 @@ def test_tampered_quote_is_refused(quoted: tuple[JobSpec, Quote], name: str) -> 
 
     with pytest.raises(RefusedToSign, match="Nothing was signed"):
         check_quote(quote.model_copy(update=TAMPERINGS[name](quote)), spec, now_s=NOW)
+
+
+@pytest.fixture(scope="module")
+def replicated_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[JobSpec, Quote, JobView]:
+    """A script of three owners as quoted, and the job when two others agree with who ran it."""
+    folder = tmp_path_factory.mktemp("script")
+    (folder / "train.py").write_text("open('out/a', 'w').write('b')\n")
+    with FakeCoordinator().client(tmp_path_factory.mktemp("state")) as client:
+        plan = client.plan("script", data=folder, budget="0.50", mode="replicate")
+        view = plan.start().view()
+    replicas = tuple(one.model_copy(update={"price_usd_micros": 1_000}) for one in plan.quote.replicas)
+    price = plan.quote.price_usd_micros + 2_000
+    quote = plan.quote.model_copy(update={"replicas": replicas, "price_usd_micros": price})
+    audits = tuple(
+        AuditView(
+            window_id="w", segment=0, verifier=payee, verifier_name="n", outcome=outcome, why_drawn="replica"
+        )
+        for payee, outcome in ((replicas[0].provider, "passed"), (77, "passed"), (88, "mismatch"))
+    )  # fmt: skip
+    window = WindowView(
+        window_id="w", attempt_id="attempt_1", state=WindowState.PASSED, root=None, anchor_tx=None, beacon=None,
+        segments=1, audits=audits, reason="",
+    )  # fmt: skip
+    first = quote.candidates[0]
+    attempt = AttemptView(
+        attempt_id="attempt_1", number=1, state=AttemptState.FINISHED, reason="", provider=first.provider,
+        provider_name="n", device="d", price_usd_micros=first.price_usd_micros, step_from=0, step_to=1,
+    )  # fmt: skip
+    done = view.model_copy(update={"windows": (window,), "attempts": (attempt,), "steps_accepted": 1})
+    return plan.spec, quote, done
+
+
+def _paid(quote: Quote, *others: tuple[int, int]) -> Statement:
+    payees = [(quote.candidates[0].provider, quote.candidates[0].price_usd_micros), *others]
+    statement = statement_for(quote, replicated(payees, 1))
+    assert statement is not None
+    return statement
+
+
+def test_a_replica_that_took_anothers_place_is_paid(replicated_job: tuple[JobSpec, Quote, JobView]) -> None:
+    spec, quote, job = replicated_job
+
+    check_quote(quote, spec, now_s=NOW)
+    check_statement(_paid(quote, (quote.replicas[0].provider, 1_000), (77, 1_000)), quote, job)
+
+
+@pytest.mark.parametrize("payee", [(77, 1_001), (88, 1_000), (99, 1_000)])
+def test_a_replica_is_paid_no_more_than_quoted_and_only_for_agreeing(
+    payee: tuple[int, int], replicated_job: tuple[JobSpec, Quote, JobView]
+) -> None:
+    _, quote, job = replicated_job
+
+    with pytest.raises(RefusedToSign):
+        check_statement(_paid(quote, (quote.replicas[0].provider, 1_000), payee), quote, job)
+
+
+def test_a_quote_without_the_replicas_asked_for_is_refused(replicated_job: tuple[JobSpec, Quote, JobView]) -> None:
+    spec, quote, _ = replicated_job
+    fewer = {"replicas": quote.replicas[:1], "price_usd_micros": quote.price_usd_micros - 1_000}
+
+    with pytest.raises(RefusedToSign, match="run again by 2 others"):
+        check_quote(quote.model_copy(update=fewer), spec, now_s=NOW)
 
 
 def test_quote_is_refused_when_it_has_expired(quoted: tuple[JobSpec, Quote]) -> None:

@@ -13,6 +13,7 @@ from gristmill._job import Job
 from gristmill.cli import COMMANDS_GROUP, run
 from gristmill.testing import FakeCoordinator
 from gristmill_protocol.jobs import JobView
+from gristmill_protocol.modes import GUARANTEES, Mode
 
 Cli = Callable[..., Any]
 
@@ -55,6 +56,27 @@ def test_plan_asks_for_a_graphics_card(cli: Cli, mails: Path) -> None:
     assert (needs["memory_bytes"], needs["allow_cpu"]) == (24 * 10**9, False)
 
 
+def test_plan_asks_for_a_way_of_checking(cli: Cli, mails: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden.csv"
+    hidden.write_text(mails.read_text().replace("number", "no."))
+
+    ran = cli("plan", "text-sorter", mails, "--mode", "outcome", "--held-out", hidden, "--threshold", "0.9", "--json")
+
+    spec = json.loads(ran.out)["spec"]
+    assert (spec["mode"], spec["threshold"]) == ("outcome", 900_000)
+    assert spec["held_out"]["sha256"] not in ("", spec["data"]["sha256"])
+
+
+def test_plan_says_what_the_way_of_checking_guarantees(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.py").write_text("open('out/a', 'w').write('b')\n")
+
+    ran = cli("plan", "script", tmp_path / "mine", "--mode", "replicate", "--replicas", 5, "--set", "minutes=3")
+
+    assert ran.code == 0
+    assert GUARANTEES[Mode.REPLICATE] in ran.out
+
+
 def test_spending_needs_a_yes(cli: Cli, fake: FakeCoordinator, mails: Path) -> None:
     ran = cli("train", "text-sorter", mails, "--budget", "0.50")
 
@@ -91,7 +113,7 @@ def test_watch_reports_the_result(cli: Cli, done: str) -> None:
     ran = cli("watch", done)
 
     assert ran.code == 0
-    assert ran.out == "It gets 97 of 100 right.\nPaid 0.08 USD.\n"
+    assert ran.out.splitlines() == ["It gets 97 of 100 right.", GUARANTEES[Mode.REPUTATION], "Paid 0.08 USD."]
     assert "The job is done." in ran.err
 
 

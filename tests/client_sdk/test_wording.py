@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import BadRequest
-from gristmill._wording import about, budget_usd_micros, card, gpu_needs, printable
+from gristmill._wording import about, budget_usd_micros, card, check_terms, gpu_needs, printable
 from gristmill_protocol.api import OfferView
 from gristmill_protocol.jobs import GpuNeeds
 from gristmill_protocol.money import format_usd
@@ -67,6 +67,28 @@ def test_text_of_strangers_cannot_steer_a_terminal() -> None:
 )
 def test_a_graphics_card_is_named_by_memory_or_name(wanted: str, needs: GpuNeeds) -> None:
     assert gpu_needs(wanted) == needs
+
+
+def test_a_share_is_kept_in_millionths() -> None:
+    terms = check_terms("outcome", 3, None, "0.9")
+
+    assert (terms["mode"], terms["threshold"]) == ("outcome", 900_000)
+
+
+@pytest.mark.parametrize(
+    ("mode", "replicas", "threshold", "said"),
+    [
+        ("exactly", 3, None, "no mode 'exactly'"),
+        ("replicate", 4, None, "4 replicas"),
+        ("outcome", 3, "0", "'0' is no share"),
+        ("outcome", 3, 90, "90 is no share"),
+    ],
+)
+def test_what_is_no_way_of_checking_is_refused(
+    mode: str, replicas: int, threshold: str | float | None, said: str
+) -> None:
+    with pytest.raises(BadRequest, match=said):
+        check_terms(mode, replicas, None, threshold)
 
 
 @pytest.mark.parametrize("wanted", ["24", "24TB", "1.5GB"])

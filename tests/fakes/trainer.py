@@ -105,6 +105,11 @@ class Trainer:
         )
         self.begun, self.index = step, self.index + 1
 
+    def evaluate(self) -> NoReturn:
+        assert [path.name for path in (self.folder / "input" / "model").iterdir()] == list(self.task["model"])
+        say("evaluated", correct=9, examples=10)
+        sys.exit(0)
+
     def replay(self) -> NoReturn:
         end = self.task["step_to"]
         kept = {}
@@ -151,12 +156,12 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     if sys.argv[1] == "probe":
         say("probed", numeric_class=NUMERIC_CLASS, flops_per_s=FLOPS_PER_S)
-    elif sys.argv[1] == "challenge":
+        return
+    if sys.argv[1] == "challenge":
         challenge(Path(sys.argv[2]))
-    elif sys.argv[1] == "run":
-        Trainer(Path(sys.argv[2])).run()
-    else:
-        Trainer(Path(sys.argv[2])).replay()
+        return
+    trainer = Trainer(Path(sys.argv[2]))
+    {"run": trainer.run, "replay": trainer.replay, "evaluate": trainer.evaluate}[sys.argv[1]]()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from gristmill_coordinator.store.migrate import migrate
 from gristmill_coordinator.store.store import Store, open_store
 from gristmill_coordinator.wake import Wake
 from gristmill_protocol.jobs import (
+    ArtifactRef,
     DataStats,
     JobSpec,
     JobSubmission,
@@ -36,6 +37,7 @@ from gristmill_protocol.ladder import ladder_statements
 from gristmill_protocol.signing import ORDER_TYPE, STATEMENT_TYPE, order_message, sign, statement_message
 
 RECIPE = "text-sorter"
+SCRIPT = "script"
 
 _MAX_TICKS = 300
 
@@ -81,6 +83,7 @@ class World:
         self.chain = FakeChain(clock=self.clock)
         self.chain.open_account(self.renter.address, 1_000_000_000)
         self.recipe_id = self.chain.add_recipe(royalty_bps=300, verifier_bps=600)
+        self.script_id = self.chain.add_recipe(royalty_bps=0, verifier_bps=0)
         self.ids = Ids()
 
     async def start(self) -> None:
@@ -98,7 +101,7 @@ class World:
             chain=self.chain,
             links=Links(),
             artifacts=ArtifactStore(self.root / "artifacts"),
-            recipe_ids={RECIPE: self.recipe_id},
+            recipe_ids={RECIPE: self.recipe_id, SCRIPT: self.script_id},
             secret=b"s" * 32,
             clock=self.clock,
             new_id=self.ids,
@@ -128,8 +131,7 @@ class World:
 
     async def spec(self, **changes: object) -> JobSpec:
         """A job of some dozens of steps, whose data are uploaded."""
-        data = await self.co.artifacts.put_bytes(b"text,label\nhello,a\n" * 10)
-        await self.co.store.grant(data.sha256, f"renter:{self.renter_key}")
+        data = await self.upload(b"text,label\nhello,a\n" * 10)
         values: dict[str, object] = {
             "recipe": RECIPE,
             "settings": {"rounds": 5},
@@ -138,6 +140,17 @@ class World:
             "budget_usd_micros": 100_000_000,
         }
         return JobSpec.model_validate({**values, **changes})
+
+    async def script(self, **changes: object) -> JobSpec:
+        """A job of one step: a program of the renter's own."""
+        stats = DataStats(examples=2, size_bytes=100)
+        return await self.spec(recipe=SCRIPT, settings={"minutes": 6}, stats=stats, **changes)
+
+    async def upload(self, content: bytes) -> ArtifactRef:
+        """A file of the renter's."""
+        ref = await self.co.artifacts.put_bytes(content)
+        await self.co.store.grant(ref.sha256, f"renter:{self.renter_key}")
+        return ref
 
     async def submit(self, spec: JobSpec | None = None, request_id: str = "request-1") -> JobView:
         spec = spec or await self.spec()

@@ -1,9 +1,11 @@
 """A ladder covers every rung and one move, all under one nonce and none above the cap."""
 
+from math import comb
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_protocol.jobs import Plan, Quote, QuotedProvider
+from gristmill_protocol.jobs import Plan, Quote, QuotedProvider, QuotedReplica
 from gristmill_protocol.ladder import Work, ladder_statements, statement_for
 from gristmill_protocol.modes import Mode
 from gristmill_protocol.signing import encode_lines
@@ -85,3 +87,28 @@ def test_windows_of_one_provider_are_one_line() -> None:
 
 def test_nothing_earned_is_no_statement() -> None:
     assert statement_for(quote(10, 3, [100]), []) is None
+
+
+@given(st.sampled_from([2, 4, 6]), prices, st.booleans())
+def test_a_replicated_jobs_ladder_pays_every_majority_with_the_machine_and_no_minority(
+    replicas: int, price: int, moves: bool
+) -> None:
+    quoted = quote(1, 1, [price, price] if moves else [price]).model_copy(
+        update={
+            "replicas": tuple(
+                QuotedReplica(node_id=f"r{n}", provider=100 + n, price_usd_micros=price + n) for n in range(replicas)
+            )
+        }
+    )
+    owners = {one.provider: one.price_usd_micros for one in (*quoted.candidates, *quoted.replicas)}
+
+    ladder = ladder_statements(quoted)
+
+    sets = [frozenset(line.provider for line in statement.lines) for statement in ladder]
+    agreeing = sum(comb(replicas, count) for count in range(replicas // 2, replicas + 1))
+    assert len(set(sets)) == len(ladder) == agreeing * len(quoted.candidates)
+    for statement, paid in zip(ladder, sets, strict=True):
+        assert 2 * len(paid) > replicas + 1
+        assert len(paid & {one.provider for one in quoted.candidates}) == 1
+        assert all(line.amount_usd_micros == owners[line.provider] for line in statement.lines)
+        assert all(line.verifier in paid - {line.provider} for line in statement.lines)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from fakes import trainer
-from fakes.provider_side import MARKET, FakeArtifacts, ScriptedCoordinator, audit, lease, ref, spec, task
+from fakes.provider_side import MARKET, FakeArtifacts, ScriptedCoordinator, audit, lease, ref, signed_order, spec, task
 from gristmill_protocol.commitments import SignedRecord, chain_break
 from gristmill_protocol.errors import NotAllowed
-from gristmill_protocol.progress import Replayed
+from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.signing import (
     GREETING_TYPE,
     RECEIPT_TYPE,
@@ -220,6 +220,26 @@ async def test_a_verifier_hands_over_the_states_it_was_to_keep(
     replayed = Replayed.model_validate_json(reply.replayed_json)
     assert (replayed.state, replayed.start) == (ref(state(4)), ref(state(0)))
     assert {ref(state(4)).sha256, ref(state(0)).sha256} <= set(artifacts.held)
+
+
+async def test_a_model_is_measured_on_the_examples_that_were_kept_from_its_provider(
+    running: Running, coordinator: ScriptedCoordinator, artifacts: FakeArtifacts
+) -> None:
+    hidden, model = artifacts.add(b"hidden examples"), artifacts.add(b"a model")
+    of = spec(held_out=hidden)
+    measuring = audit("audit_1", data=hidden, model={"model.bin": model}, step_to=None)
+    measuring.spec_json, measuring.signed_order_json = of.model_dump_json(), signed_order(of).model_dump_json()
+    elsewhere = audit("audit_2", data=hidden, model={"../model.bin": model}, step_to=None)
+    elsewhere.spec_json, elsewhere.signed_order_json = measuring.spec_json, measuring.signed_order_json
+
+    async with running():
+        coordinator.say(audit=measuring)
+        coordinator.say(audit=elsewhere)
+        measured, refused = await coordinator.expect("audit", 2)
+
+    assert Evaluated.model_validate_json(measured.replayed_json).millionths == 900_000
+    assert not refused.accepted
+    assert "'../model.bin'" in refused.reason
 
 
 async def test_audits_run_one_after_another_and_say_what_came_out(

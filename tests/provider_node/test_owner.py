@@ -63,6 +63,7 @@ def test_a_stranger_cannot_order_in_the_owners_name(config: NodeConfig) -> None:
         ({"task_json": task(data=ref(b"poison")).model_dump_json()}, "not what the order asks for"),
         ({"task_json": task(recipe="text-sorter").model_dump_json()}, "not what the order asks for"),
         ({"task_json": task(seed=8).model_dump_json()}, "not what the order asks for"),
+        ({"task_json": task(model={"m": ref(b"model")}).model_dump_json()}, "not what the order asks for"),
         ({"task_json": task("../../etc").model_dump_json()}, "id is malformed"),
         ({"task_json": "{}"}, "cannot be read"),
         ({"spec_json": spec().model_dump_json().replace('"settings":{}', '"settings":{"x":NaN}')}, "another job"),

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from gristmill_protocol.jobs import TrainTask
-from gristmill_protocol.progress import Failed, Probed, SegmentDone, Started, TrainerEvent, trainer_event
+from gristmill_protocol.progress import Evaluated, Failed, Probed, SegmentDone, Started, TrainerEvent, trainer_event
 from gristmill_trainer import engine, result
 from gristmill_trainer.__main__ import main
 from gristmill_trainer.conformance import numeric_class
@@ -135,6 +136,38 @@ def test_a_half_finished_model_can_be_taken_home(
     assert (code, lines) == (0, [])
     assert result.read(tmp_path / "model")[0] == "image-sorter"
     assert not (half / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_model_that_was_never_trained_fails_on_hidden_examples(
+    trained: Path, make_task: MakeTask, digits: Path, all_digits: Path, say: Say, tmp_path: Path
+) -> None:
+    hidden = tmp_path / "hidden"
+    for answer in "01234":
+        (hidden / answer).mkdir(parents=True)
+        for path in sorted((all_digits / answer).iterdir())[20:30]:
+            (hidden / answer / path.name).write_bytes(path.read_bytes())
+    assert main(["export", str(make_task(digits, settings=SETTINGS)), str(tmp_path / "never_trained")]) == 0
+    folder = make_task(hidden, settings=SETTINGS)
+
+    rights = []
+    for model in (trained / "out" / "result", tmp_path / "never_trained"):
+        shutil.copytree(model, folder / "input" / "model", dirs_exist_ok=True)
+        code, [line] = say("evaluate", folder)
+        measured = trainer_event.validate_json(line)
+        assert code == 0
+        assert isinstance(measured, Evaluated)
+        assert measured.examples == 50
+        rights.append(measured.millionths)
+
+    assert rights[0] > 700_000 > 400_000 > rights[1]
+
+
+def test_a_model_that_is_not_whole_cannot_be_measured(make_task: MakeTask, digits: Path, say: Say) -> None:
+    code, lines = say("evaluate", make_task(digits, settings=SETTINGS))
+
+    assert code == 1
+    assert failed(lines).code == "not_found"
 
 
 def test_bad_data_found_by_the_trainer_end_the_job_with_2(make_task: MakeTask, digits: Path, say: Say) -> None:

@@ -1,6 +1,6 @@
-"""The trainer process: run, replay, probe, challenge, export: events on stdout, logs on stderr; predict: answers.
+"""The trainer process: run, replay, evaluate, probe, challenge, export: events on stdout, logs on stderr.
 
-This module loads torch late: first the environment is pinned and SIGTERM is caught.
+predict gives one answer a line. This module loads torch late: first the environment is pinned and SIGTERM is caught.
 """
 
 import argparse
@@ -46,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     summary = argparse.ArgumentParser(prog="python -m gristmill_trainer", description=__doc__)
-    summary.add_argument("command", choices=("run", "replay", "probe", "challenge", "export", "predict"))
+    commands = ("run", "replay", "evaluate", "probe", "challenge", "export", "predict")
+    summary.add_argument("command", choices=commands)
     summary.add_argument("arguments", nargs=argparse.REMAINDER)
     chosen = summary.parse_args(argv)
     parser = argparse.ArgumentParser(prog=f"python -m gristmill_trainer {chosen.command}")
     match chosen.command:
-        case "run" | "replay":
+        case "run" | "replay" | "evaluate":
             parser.add_argument("task_dir", type=Path, help="holds task.json and input/; out/ is written")
         case "probe":
             parser.add_argument("--threads", type=int, default=1, help="of one operation; tasks say how many they use")
@@ -99,6 +100,8 @@ def _do(arguments: argparse.Namespace, out: TextIO, sigterm: _SigTerm) -> int:
                 session.run(arguments.task_dir, lambda event: _write(out, event), sigterm)
             case "replay":
                 session.replay(arguments.task_dir, lambda event: _write(out, event), sigterm)
+            case "evaluate":
+                session.evaluate(arguments.task_dir, lambda event: _write(out, event))
             case "probe":
                 _write(out, conformance.probe(pin(arguments.threads), threads=arguments.threads))
             case "challenge":

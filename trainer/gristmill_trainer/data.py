@@ -22,6 +22,7 @@ LAYOUT = (
     "Make one folder per answer and put its files inside (a zip of that is fine too), or bring a CSV table with a "
     "column of texts and a column of answers."
 )
+PLAIN_LAYOUT = "Bring a folder of files, or a zip of one."
 _ROWS_NAME = "rows.jsonl"  # the single member of a packed table
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zip format knows no earlier time
 _BLOCK_BYTES = 1024 * 1024
@@ -49,12 +50,15 @@ class DataView:
     _opener: Callable[[], AbstractContextManager[Read]] = field(repr=False)
 
     @staticmethod
-    def open(path: str | Path, *, text_column: str | None = None, answer_column: str | None = None) -> "DataView":
+    def open(
+        path: str | Path, *, text_column: str | None = None, answer_column: str | None = None, plain: bool = False
+    ) -> "DataView":
         """Look at a folder with one sub-folder per answer, a zip of that, or a CSV or JSON Lines table.
 
         Args:
             text_column: name of the table's column with the texts; guessed when not given.
             answer_column: name of the column with the answers; guessed when not given.
+            plain: take files as they lie in a folder or a zip, without answers.
         Raises:
             BadData: there is nothing usable at that path; the message says why.
             TooLarge: more or larger files than are read.
@@ -63,17 +67,18 @@ class DataView:
         if not path.exists():
             raise BadData(f"There is nothing at {str(path)!r}.", effect=NOTHING_CHARGED, todo="Check the path.")
         if path.is_dir():
-            return _of_files(str(path), open_folder(path))
+            return _of_files(str(path), open_folder(path, unwrap=not plain), plain=plain)
         if zipfile.is_zipfile(path):
-            files = open_zip(path)
-            if len(files.sizes) != 1 or not is_table(name := next(iter(files.sizes))):
-                return _of_files(str(path), files)
+            files = open_zip(path, unwrap=not plain)
+            if plain or len(files.sizes) != 1 or not is_table(name := next(iter(files.sizes))):
+                return _of_files(str(path), files, plain=plain)
             with files.opener() as read:
                 return _of_table(str(path), read_table(name, read(name), text_column, answer_column))
-        if is_table(path.name):
+        if is_table(path.name) and not plain:
             content = bounded(path.read_bytes, path.stat().st_size, path.name)
             return _of_table(str(path), read_table(path.name, content, text_column, answer_column))
-        raise BadData(f"{path.name!r} is neither a folder, a zip nor a table.", effect=NOTHING_CHARGED, todo=LAYOUT)
+        what = f"{path.name!r} is neither a folder, a zip nor a table."
+        raise BadData(what, effect=NOTHING_CHARGED, todo=PLAIN_LAYOUT if plain else LAYOUT)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -132,10 +137,11 @@ def file_ref(path: Path) -> ArtifactRef:
     return ArtifactRef(sha256=digest.hexdigest(), size_bytes=size_bytes)
 
 
-def _of_files(source: str, files: Files) -> DataView:
+def _of_files(source: str, files: Files, *, plain: bool) -> DataView:
     if not files.sizes:
-        raise BadData(f"{source!r} holds no files.", effect=NOTHING_CHARGED, todo=LAYOUT)
-    loose = [name for name in files.sizes if "/" not in name]
+        todo = PLAIN_LAYOUT if plain else LAYOUT
+        raise BadData(f"{source!r} holds no files.", effect=NOTHING_CHARGED, todo=todo)
+    loose = [] if plain else [name for name in files.sizes if "/" not in name]
     if loose:
         raise BadData(
             f"{loose[0]!r} lies outside any answer's folder (files like that: {len(loose)}).",
@@ -143,10 +149,10 @@ def _of_files(source: str, files: Files) -> DataView:
             todo=LAYOUT,
         )
     places = sorted(files.sizes, key=str.encode)
-    answers = [place.partition("/")[0] for place in places]
+    answers = ["" if plain else place.partition("/")[0] for place in places]
     return DataView(
         source=source,
-        answers=_count(answers),
+        answers={} if plain else _count(answers),
         size_bytes=sum(files.sizes.values()),
         roles={},
         left_out=(),

@@ -34,9 +34,11 @@ class Files:
     opener: Callable[[], AbstractContextManager[Read]]
 
 
-def open_folder(root: Path) -> Files:
+def open_folder(root: Path, *, unwrap: bool = True) -> Files:
     """The files below a folder; links are not followed, hidden files not seen.
 
+    Args:
+        unwrap: leave out folders around everything.
     Raises:
         BadData: a name that cannot be packed.
         TooLarge: too much of it.
@@ -49,7 +51,7 @@ def open_folder(root: Path) -> Files:
             info = path.lstat()
             if stat.S_ISREG(info.st_mode):
                 sizes[_checked(path.relative_to(root).as_posix())] = info.st_size
-    prefix = _wrapper(sizes)
+    prefix = _wrapper(sizes) if unwrap else ""
 
     def read(name: str) -> bytes:
         path = root / (prefix + name)
@@ -58,9 +60,11 @@ def open_folder(root: Path) -> Files:
     return Files(_limited(_unwrapped(sizes, prefix), str(root)), lambda: nullcontext(read))
 
 
-def open_zip(path: Path) -> Files:
+def open_zip(path: Path, *, unwrap: bool = True) -> Files:
     """The files in a zip.
 
+    Args:
+        unwrap: leave out folders around everything.
     Raises:
         BadData: it is damaged, encrypted, or names a place outside itself.
         TooLarge: it would unpack to too much.
@@ -82,7 +86,7 @@ def open_zip(path: Path) -> Files:
             effect=NOTHING_CHARGED,
             todo="Bring the files in a folder instead.",
         )
-    prefix = _wrapper(sizes)
+    prefix = _wrapper(sizes) if unwrap else ""
 
     @contextmanager
     def opened() -> Iterator[Read]:

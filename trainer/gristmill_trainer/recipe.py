@@ -50,6 +50,7 @@ class RecipeInfo(Message):
     verifier_bps: int = Field(default=600, ge=0, le=2_000)
     needs: Needs = Needs()
     numerics: Numerics = Numerics.ADAM_FP32
+    whole: bool = False  # its data are plain files, its job is one step: checked by doing all of it again, or not
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from gristmill_protocol.errors import BadRequest, BadSettings, WrongHash
 from gristmill_protocol.jobs import TrainTask
-from gristmill_protocol.progress import Finished, TrainerEvent
-from gristmill_trainer import catalog, result
+from gristmill_protocol.progress import Evaluated, Finished, TrainerEvent
+from gristmill_trainer import catalog, result, whole
 from gristmill_trainer.conformance import numeric_class
 from gristmill_trainer.data import DataView, file_ref
 from gristmill_trainer.determinism import pin
@@ -28,6 +28,9 @@ def run(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None:
     """
     task, recipe = _task(folder)
     device = pin(task.threads)
+    if recipe.info.whole:
+        job = whole.Job(task, folder, _data(folder, task, plain=True), emit, stop_requested)
+        return whole.run(job, _whole_program(recipe), numeric_class=numeric_class(device, threads=task.threads))
     training_run = Run(
         task,
         folder,
@@ -55,9 +58,27 @@ def replay(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None
     task, recipe = _task(folder)
     if task.step_to is None:
         raise BadRequest("A task to replay must say up to which step.", todo="Set step_to in task.json.")
+    if recipe.info.whole:
+        job = whole.Job(task, folder, _data(folder, task, plain=True), emit, stop_requested)
+        return whole.replay(job, _whole_program(recipe))
     device = pin(task.threads)
     replaying = Run(task, folder, data=_data(folder, task), device=device, emit=emit, stop_requested=stop_requested)
     program_of(recipe).begin(replaying).train()
+
+
+def evaluate(folder: Path, emit: Emit) -> None:
+    """Say how many of the task's examples the model in input/model gets right.
+
+    Raises:
+        GristmillError: what went wrong.
+    """
+    task, recipe = _task(folder)
+    pin(task.threads)
+    _, model = result.read(folder / "input" / "model")
+    data = _data(folder, task)
+    given = program_of(recipe).predict(model, ((example.place, example.content) for example in data))
+    right = [said.answer == example.answer for said, example in zip(given, data, strict=True)]
+    emit(Evaluated(correct=sum(right), examples=len(right)))
 
 
 def export(folder: Path, model_folder: Path) -> None:
@@ -107,7 +128,11 @@ def _task(folder: Path) -> tuple[TrainTask, Recipe]:
     return task.model_copy(update={"settings": settings}), recipe
 
 
-def _data(folder: Path, task: TrainTask) -> DataView:
+def _whole_program(recipe: Recipe) -> whole.WholeProgram:
+    return cast(whole.WholeProgram, import_module(recipe.program))
+
+
+def _data(folder: Path, task: TrainTask, *, plain: bool = False) -> DataView:
     path = folder / "input" / "data"
     if not path.exists() or file_ref(path) != task.data:
         raise WrongHash(
@@ -115,7 +140,7 @@ def _data(folder: Path, task: TrainTask) -> DataView:
             effect="Nothing was trained.",
             todo="Fetch it again.",
         )
-    return DataView.open(path)
+    return DataView.open(path, plain=plain)
 
 
 def _ignore(_event: TrainerEvent) -> None:

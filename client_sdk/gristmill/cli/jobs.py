@@ -25,6 +25,10 @@ Gpu = Annotated[str, typer.Option(help='Memory like "24GB", or a name like "RTX 
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe.")]
 Column = Annotated[str | None, typer.Option(help="Of a table, where it cannot be guessed.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")]
+CheckedBy = Annotated[str | None, typer.Option("--mode", help="How the work is checked; by default as well as can be.")]
+Replicas = Annotated[int, typer.Option(help="For --mode replicate: how many owners' machines run it; 3, 5 or 7.")]
+HeldOut = Annotated[Path | None, typer.Option(help="For --mode outcome: examples that the provider is never given.")]
+Threshold = Annotated[str | None, typer.Option(help="For --mode outcome: which share of them must be right, as 0.9.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,13 +46,18 @@ def plan(
     gpu: Gpu = "",
     text_column: Column = None,
     answer_column: Column = None,
+    mode: CheckedBy = None,
+    replicas: Replicas = 3,
+    held_out: HeldOut = None,
+    threshold: Threshold = None,
     as_json: Json = False,
 ) -> None:
     """Look at the data and get a firm price; nothing is uploaded, ordered or charged."""
     with Client() as client:
         planned = client.plan(
             recipe, data=data, quality=quality, budget=budget, seed=seed, gpu=gpu, text_column=text_column,
-            answer_column=answer_column, **_settings(settings),
+            answer_column=answer_column, mode=mode, replicas=replicas, held_out=held_out, threshold=threshold,
+            **_settings(settings),
         )  # fmt: skip
     if as_json:
         print_json(_plan_json(planned))
@@ -67,6 +76,10 @@ def train(
     gpu: Gpu = "",
     text_column: Column = None,
     answer_column: Column = None,
+    mode: CheckedBy = None,
+    replicas: Replicas = 3,
+    held_out: HeldOut = None,
+    threshold: Threshold = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Spend without asking.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Order it and return at once.")] = False,
     as_json: Json = False,
@@ -75,7 +88,8 @@ def train(
     with Client() as client:
         planned = client.plan(
             recipe, data=data, quality=quality, budget=budget, name=name, seed=seed, gpu=gpu, text_column=text_column,
-            answer_column=answer_column, **_settings(settings),
+            answer_column=answer_column, mode=mode, replicas=replicas, held_out=held_out, threshold=threshold,
+            **_settings(settings),
         )  # fmt: skip
         if not as_json:
             _say_plan(planned)
@@ -176,6 +190,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
     elif view.state is JobState.DONE:
         for sentence in _scorecard(view):
             say(sentence)
+        say(view.guarantee)
         say(f"Paid {usd(view.bill.paid_usd_micros if view.bill else 0)}.")
         remark(f"`gristmill pull {view.job_id}` brings the model home.")
 

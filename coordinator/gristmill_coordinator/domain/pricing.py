@@ -1,6 +1,6 @@
 """What a job costs on a machine, what verified work earns, who gets which part. Integers of micro-USD throughout."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gristmill_protocol.jobs import Bill, Plan, Quote, SignedStatement, Statement
@@ -29,11 +29,17 @@ class Price:
 def price(
     plan: Plan, *, ask_usd_micros_per_gpu_hour: int, flops_per_s: int, verifier_bps: int, royalty_bps: int
 ) -> Price:
-    """The renter's total, such that the provider is left with its ask times the expected time."""
+    """The renter's total, such that the provider is left with its ask times the expected time, or the time limit."""
     download_ms = plan.download_bytes * 1000 // DOWNLOAD_BYTES_PER_S
-    duration_ms = STARTUP_MS + download_ms + -(-plan.flops * 1000 // flops_per_s)
+    work_ms = plan.limit_s * 1000 if plan.limit_s else -(-plan.flops * 1000 // flops_per_s)
+    duration_ms = STARTUP_MS + download_ms + work_ms
     net = cost_usd_micros(ask_usd_micros_per_gpu_hour, duration_ms)
     return Price(gross_for_net(net, verifier_bps=verifier_bps, royalty_bps=royalty_bps), duration_ms)
+
+
+def flops_on(plan: Plan, flops_per_s: int) -> int:
+    """How much work the job is on a machine of this speed: with a time limit the more, the faster it is."""
+    return plan.limit_s * flops_per_s or plan.flops
 
 
 def usd_micros_per_ms(ask_usd_micros_per_gpu_hour: float, *, verifier_bps: int, royalty_bps: int) -> float:
@@ -62,7 +68,8 @@ def total(quote: Quote, work: Sequence[Work]) -> int:
 
 def fits_cap(quote: Quote, accepted: Sequence[Work], work: Work) -> bool:
     """Whether a machine may do this much more without the job's total passing its cap."""
-    return total(quote, [*accepted, work]) <= quote.cap_usd_micros
+    again = sum(one.price_usd_micros for one in quote.replicas)
+    return total(quote, [*accepted, work]) + again <= quote.cap_usd_micros
 
 
 def choose(wanted: Statement, held: Sequence[SignedStatement]) -> SignedStatement | None:
@@ -88,16 +95,24 @@ def best_below(wanted: Statement, held: Sequence[SignedStatement]) -> SignedStat
     return max(below, key=lambda signed: signed.statement.total_usd_micros, default=None)
 
 
-def bill(statement: Statement, *, verifier_bps: int, royalty_bps: int, settle_tx: str | None) -> Bill:
-    """Who got what of a settled statement; the parts sum to its total."""
+def bill(
+    statement: Statement, *, verifier_bps: int, royalty_bps: int, settle_tx: str | None, ran_by: Collection[int]
+) -> Bill:
+    """Who got what of a settled statement; the parts sum to its total.
+
+    Args:
+        ran_by: payee ids of the providers that had the job; the lines of others pay for having run it again.
+    """
     splits = [
         split_line(line.amount_usd_micros, verifier_bps=verifier_bps, royalty_bps=royalty_bps)
         for line in statement.lines
     ]
+    own = [split.provider for line, split in zip(statement.lines, splits, strict=True) if line.provider in ran_by]
+    again = sum(split.provider for split in splits) - sum(own)
     return Bill(
         paid_usd_micros=statement.total_usd_micros,
-        provider_usd_micros=sum(split.provider for split in splits),
-        verifier_usd_micros=sum(split.verifier for split in splits),
+        provider_usd_micros=sum(own),
+        verifier_usd_micros=again + sum(split.verifier for split in splits),
         author_usd_micros=sum(split.author for split in splits),
         treasury_usd_micros=sum(split.treasury for split in splits),
         settle_tx=settle_tx,

@@ -1,5 +1,7 @@
 """What a trainer is told to do, from a job's order: the same words for those who run it and those who check it."""
 
+from collections.abc import Mapping
+
 from gristmill_protocol.jobs import ArtifactRef, JobSpec, Quote, TrainTask
 
 
@@ -27,6 +29,16 @@ def run_task(
         data=spec.data,
         state=state,
     )
+
+
+def measuring_task(run: TrainTask, spec: JobSpec, files: Mapping[str, Mapping[str, object]]) -> TrainTask:
+    """Measure the finished model on the examples that its provider never saw.
+
+    Args:
+        files: of the model: name -> an ArtifactRef's fields.
+    """
+    model = {name: ArtifactRef.model_validate(ref) for name, ref in files.items()}
+    return run.model_copy(update={"data": spec.held_out, "state": None, "step_from": 0, "model": model})
 
 
 def replay_task(run: TrainTask, *, step_to: int, keep_state: bool = False) -> TrainTask:

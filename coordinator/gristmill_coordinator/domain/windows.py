@@ -41,17 +41,12 @@ class Finding(StrEnum):
     TOO_FAR = "too far"  # other kinds of machines came out farther away than rounding explains
     NOT_COMPARABLE = "not comparable"  # on this job other kinds of machines differ too much to judge
     DROPPED = "dropped"  # it builds on work that is not there any more
+    OUTVOTED = "outvoted"  # most machines that ran the whole job came to something else
+    MISSED = "missed"  # the result is not as good as was asked for
 
 
 # After these a job does not go to the same machine again.
-EXCLUDING = (
-    Finding.FRAUD,
-    Finding.NOT_REPRODUCIBLE,
-    Finding.UNCONFIRMED,
-    Finding.UNSERVED,
-    Finding.NOT_RUN,
-    Finding.TOO_FAR,
-)
+EXCLUDING = tuple(finding for finding in Finding if finding is not Finding.DROPPED)
 
 
 @dataclass(frozen=True)

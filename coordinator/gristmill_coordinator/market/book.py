@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.cards import Standing
-from gristmill_coordinator.domain.modes import DEMANDS
+from gristmill_coordinator.domain.modes import WAYS, Checkers
 from gristmill_protocol.jobs import GpuNeeds, Message, Plan, Sha256Hex, UsdMicros
 from gristmill_protocol.modes import Mode
 
@@ -73,7 +73,7 @@ class Demand:
     verifier_bps: int
     royalty_bps: int
     excluded: frozenset[str] = frozenset()  # nodes that had their chance with this job
-    same_class: bool = True  # its work is checked by machines of the same numeric class; else by two of others
+    checkers: Checkers = Checkers.SAME_CLASS
     long_s: float = float("inf")  # a job that takes longer wants a card that was tested
     tested_since_s: float = 0.0  # after this
 
@@ -228,16 +228,17 @@ class OrderBook:
         recipe: str,
         since_s: float,
         without: Collection[str] = (),
-        same_class: bool = True,
+        checkers: Checkers = Checkers.SAME_CLASS,
     ) -> list[Offer]:
-        """Bonded machines that can re-run a segment of this class, busy ones included.
+        """Bonded machines that can check work of this class, busy ones included.
 
         Args:
             without: payout addresses (lower case) and node ids that must not check this work.
-            same_class: machines that come to the same bits; else those of every other class.
         """
-        code = self._classes.get(numeric_class, -1)
-        mask = self._can_verify(renter, recipe, since_s) & ((self._column("class") == code) == same_class)
+        mask = self._can_verify(renter, recipe, since_s)
+        if checkers is not Checkers.ANY:
+            same = self._column("class") == self._classes.get(numeric_class, -1)
+            mask &= same if checkers is Checkers.SAME_CLASS else ~same
         offers = [self._offers[at] for at in np.flatnonzero(mask)]
         return [o for o in offers if o.payout.lower() not in without and o.node_id not in without]
 
@@ -260,7 +261,7 @@ class OrderBook:
         fresh = self._column("proven_s") >= demand.tested_since_s
         yield "a card that was tested just now, for so long a job", short | fresh | own
         yield "not tried with this job before", ~self._mask(demand.excluded)
-        if demand.same_class:
+        if demand.checkers is not Checkers.OTHER_CLASSES:
             yield "another owner's machine that can check the work", self._has_verifier(demand, since_s)
         else:
             yield "two other owners' machines of another kind to check the work", self._has_foreign(demand, since_s)
@@ -272,7 +273,8 @@ class OrderBook:
         Among a class's payouts one differs from mine if and only if the lowest or the highest does.
         """
         able = self._can_verify(demand.renter, demand.recipe, since_s)
-        codes, payouts = self._column("class"), self._column("payout")
+        payouts = self._column("payout")
+        codes = self._column("class") if demand.checkers is Checkers.SAME_CLASS else np.zeros_like(payouts)
         lowest = np.full(len(self._classes), len(self._payouts))
         highest = np.full(len(self._classes), -1)
         np.minimum.at(lowest, codes[able], payouts[able])
@@ -294,7 +296,7 @@ class OrderBook:
         only = np.where(lowest == highest, highest, -1)
         of_one_class = np.bincount(only[only >= 0], minlength=len(self._classes))
         own = (highest[payouts] >= 0) & (only[payouts] != codes)
-        mask: Mask = (highest >= 0).sum() - of_one_class[codes] - own >= DEMANDS[Mode.TOLERANCE].verifiers
+        mask: Mask = (highest >= 0).sum() - of_one_class[codes] - own >= WAYS[Mode.TOLERANCE].verifiers
         return mask
 
     def _can_verify(self, renter: str, recipe: str, since_s: float) -> Mask:
@@ -307,7 +309,8 @@ class OrderBook:
         if len(rows) <= _TOP:
             return rows
         rate = pricing.usd_micros_per_ms(1.0, verifier_bps=demand.verifier_bps, royalty_bps=demand.royalty_bps)
-        duration_ms = pricing.STARTUP_MS + demand.plan.flops * 1000 / self._columns["flops"][rows]
+        work_ms = demand.plan.limit_s * 1000 or demand.plan.flops * 1000 / self._columns["flops"][rows]
+        duration_ms = pricing.STARTUP_MS + work_ms
         cost = self._columns["ask"][rows] * rate * duration_ms
         return rows[np.argpartition(cost, _TOP)[:_TOP]]
 

@@ -18,6 +18,7 @@ class Pulse:
         self._unwritten: set[str] = set()
         self._missing: dict[str, float] = {}
         self._shown: dict[str, float] = {}
+        self._numbers_shown: dict[str, float] = {}
 
     def beat(self, node_id: str, at_s: float, attempts: frozenset[str], audits: frozenset[str]) -> None:
         self._beats[node_id] = Beat(at_s, attempts, audits)
@@ -55,7 +56,15 @@ class Pulse:
         self._shown[attempt_id] = now
         return True
 
+    def may_show_numbers(self, attempt_id: str, now: float, every_s: float) -> bool:
+        """The same for the numbers of a job whose only step takes as long as the job."""
+        if now < self._numbers_shown.get(attempt_id, 0.0) + every_s:
+            return False
+        self._numbers_shown[attempt_id] = now
+        return True
+
     def forget(self, attempt_id: str) -> None:
         """The attempt has ended."""
         self._missing.pop(attempt_id, None)
         self._shown.pop(attempt_id, None)
+        self._numbers_shown.pop(attempt_id, None)

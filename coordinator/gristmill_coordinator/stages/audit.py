@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.jobs import Ending
-from gristmill_coordinator.domain.modes import DEMANDS
+from gristmill_coordinator.domain.modes import WAYS, Checkers, is_whole
 from gristmill_coordinator.domain.windows import Finding, Opinion, Verdict, compare, judge, judge_segment
 from gristmill_coordinator.market.nodes import holds
-from gristmill_coordinator.stages import tolerating
+from gristmill_coordinator.stages import tolerating, wholes
 from gristmill_coordinator.stages.commitment import new_audit
 from gristmill_coordinator.stages.verifying import second_verifiers, serve
 from gristmill_coordinator.store import jobs as job_rows
@@ -43,7 +43,7 @@ async def step(co: Coordinator) -> int:
         running = await job_rows.running(tx)
     judged = 0
     for case in found:
-        if case.demands.keep_state and await tolerating.measure(co, case):
+        if case.way.keep_state and await tolerating.measure(co, case):
             async with co.store.write() as tx:
                 await keep(tx, windows, case.window)
         elif await _conclude(co, case):
@@ -69,7 +69,9 @@ async def audit_replied(co: Coordinator, node_id: str, reply: pb.AuditReply) -> 
         where = sa.and_(segments.c.attempt_id == audit.attempt_id, segments.c.segment == audit.segment)
         record = SignedRecord.model_validate(await tx.value(sa.select(segments.c.signed).where(where))).record
         replayed = _replayed(record, reply)
-        if replayed is not None:
+        if is_whole(audit.why) and (answer := wholes.answer(audit, replayed, reply)) is not None:
+            await wholes.note(co, tx, audit, answer)
+        elif replayed is not None and not is_whole(audit.why):
             await _note(co, tx, audit, record, replayed)
         else:
             logger.warning("audit_refused", node_id=node_id, audit_id=reply.audit_id, why=reply.reason)
@@ -114,7 +116,7 @@ def _replayed(record: SegmentRecord, reply: pb.AuditReply) -> Replayed | None:
 async def _note(co: Coordinator, tx: Tx, audit: Row, record: SegmentRecord, replayed: Replayed) -> None:
     """Keep the answer and tell the renter; what follows from it is decided once all answers are there."""
     quote = Quote.model_validate(await tx.value(sa.select(jobs.c.quote).where(jobs.c.job_id == audit.job_id)))
-    if DEMANDS[quote.mode].keep_state and audit.why != SECOND_OPINION:
+    if WAYS[quote.mode].keep_state and audit.why != SECOND_OPINION:
         values = replayed.model_dump(mode="json")
         await change(tx, audits, audits.c.audit_id == audit.audit_id, replayed=values)  # its distance counts
         return
@@ -129,6 +131,8 @@ async def _note(co: Coordinator, tx: Tx, audit: Row, record: SegmentRecord, repl
 
 async def _conclude(co: Coordinator, case: Case) -> bool:
     """Judge the window if its audits allow it; whether it was judged."""
+    if not case.way.samples:
+        return await wholes.conclude(co, case)
     if any(one.refusals >= _MAX_REFUSALS for one in case.audits):
         return await _void(co, case, Finding.NOT_RUN, "Its sampled segment could not be run again by others.")
     missing = await _missing(co, case)
@@ -156,7 +160,7 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
 
 
 def _by_segment(co: Coordinator, case: Case) -> dict[int, Verdict]:
-    if case.demands.keep_state:
+    if case.way.keep_state:
         return tolerating.judge(co, case)
     return {
         index: judge_segment(case.record(index), case.answers(index), others=_can_be_confirmed(co, case, index))
@@ -212,8 +216,8 @@ async def _pass(co: Coordinator, case: Case) -> bool:
             provider=case.attempt.provider,
         )
         # Another kind of machine may come out elsewhere through no fault of its owner.
-        wrong = [one for one in case.audits if one.outcome == "mismatch" and case.demands.same_class]
-        for audit in wrong:
+        wrong = [one for one in case.audits if one.outcome == "mismatch"]
+        for audit in wrong if case.way.checkers is Checkers.SAME_CLASS else ():
             await verdicts.disgrace(tx, audit.verifier)
     return True
 

@@ -11,7 +11,7 @@ from gristmill_coordinator.chain.port import AnchorCall
 from gristmill_coordinator.chain.sender import submit
 from gristmill_coordinator.domain.gas import Outcome
 from gristmill_coordinator.domain.jobs import ACTIVE
-from gristmill_coordinator.domain.modes import DEMANDS
+from gristmill_coordinator.domain.modes import WAYS, checks
 from gristmill_coordinator.domain.windows import Finding, Start, broken, kept, samples
 from gristmill_coordinator.stages.loop import REFUSED_AGAIN_S, each
 from gristmill_coordinator.store import jobs as job_rows
@@ -30,7 +30,7 @@ from gristmill_coordinator.store.tables import (
 )
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SignedRecord, draw_segments, window_root
-from gristmill_protocol.jobs import AttemptState, Quote, WindowState
+from gristmill_protocol.jobs import AttemptState, JobSpec, Quote, WindowState
 from gristmill_protocol.merkle import InclusionProof, merkle_root, prove
 
 _AGAIN_S = 1.0
@@ -180,7 +180,10 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
     clean = await _clean_windows(tx, rows)
     jobs_ = await job_rows.by_id(tx, jobs, [row.job_id for row in rows])
     for row in rows:
-        demands = DEMANDS[Quote.model_validate(jobs_[row.job_id].quote).mode]
+        way = WAYS[Quote.model_validate(jobs_[row.job_id].quote).mode]
+        if not way.samples:
+            await _judge_as_a_whole(co, tx, row, jobs_[row.job_id], beacon)
+            continue
         drawn = draw_segments(
             beacon=beacon,
             job_id=row.job_id,
@@ -188,7 +191,7 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
             root=bytes.fromhex(row.root),
             first_index=row.first_index,
             count=row.segments,
-            samples=demands.samples_factor
+            samples=way.samples
             * samples(
                 clean_windows=clean.get(row.attempt_id, 0),
                 known_after=co.config.known_after_windows,
@@ -201,13 +204,29 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
         await tx.run(sa.update(windows).where(windows.c.window_id == row.window_id).values(**values))
         for index in drawn:
             await tx.add(audits, new_audit(row, index, "first" if index == 0 else "drawn"))
-            if demands.verifiers > 1:
+            if way.verifiers > 1:
                 await tx.add(audits, new_audit(row, index, SECOND))
         names = ", ".join(map(str, drawn))
         text = f"A public random number drew {'segment' if len(drawn) == 1 else 'segments'} {names} for checking."
         await job_rows.tell(tx, row.job_id, "audit", text, now=now, window_id=row.window_id, segments=list(drawn))
     tx.wake("audit")
     return len(rows)
+
+
+async def _judge_as_a_whole(co: Coordinator, tx: Tx, row: Row, job: Row, beacon: bytes) -> None:
+    """Have a finished job replicated or measured."""
+    quote = Quote.model_validate(job.quote)
+    now = co.clock()
+    values = {"state": WindowState.SAMPLED, "beacon": beacon.hex(), "sampled_s": now, "due_s": 0.0}
+    await tx.run(sa.update(windows).where(windows.c.window_id == row.window_id).values(**values))
+    if row.steps < quote.plan.steps:
+        return  # only a finished job is judged; the audit stage says so
+    answered = {one.why for one in await job_rows.replicas(tx, row.job_id)}
+    missing = [why for why in checks(quote.mode, JobSpec.model_validate(job.spec)) if why not in answered]
+    for why in missing:
+        await tx.add(audits, new_audit(row, row.first_index, why))
+    text = f"{len(missing)} other owners' machines are to judge the finished job."
+    await job_rows.tell(tx, row.job_id, "audit", text, now=now, window_id=row.window_id)
 
 
 def new_audit(window: Row, segment: int, why: str) -> dict[str, object]:

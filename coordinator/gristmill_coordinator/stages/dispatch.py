@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.jobs import ACTIVE, Ending, attempt_advances
 from gristmill_coordinator.domain.tasks import run_task
 from gristmill_coordinator.domain.windows import UNJUDGED
@@ -127,9 +128,15 @@ def _lease(co: Coordinator, row: Row, job: Row) -> pb.CoordinatorMessage:
             recipe_id=quote.recipe_id,
             signed_reservation_json=reserve(co, row, job, accepted_usd_micros=0).model_dump_json(),
             keep_states_s=co.config.keep_states_s,
-            flops=quote.plan.flops,
+            flops=_flops(co, row, quote),
         )
     )
+
+
+def _flops(co: Coordinator, row: Row, quote: Quote) -> int:
+    """What the node holds its price against: counted at the speed that it offered."""
+    offer = co.book.get(row.node_id)
+    return quote.plan.flops if offer is None else pricing.flops_on(quote.plan, offer.terms.flops_per_s)
 
 
 async def _release(co: Coordinator) -> int:

@@ -18,7 +18,7 @@ from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.store.store import Tx
 from gristmill_protocol.errors import BadData, BadRequest, BalanceBelowCap, Conflict, NotFound, QuoteExpired
-from gristmill_protocol.jobs import JobSpec, JobSubmission, JobView, Quote
+from gristmill_protocol.jobs import ArtifactRef, JobSubmission, JobView, Quote
 from gristmill_protocol.money import format_usd
 
 logger = structlog.get_logger()
@@ -38,7 +38,8 @@ async def submit(co: Coordinator, renter: str, submission: JobSubmission) -> Job
     quoted = await _quote(co, renter, submission.quote_id)
     orders.require_agreed(submission, quoted, renter=renter, coordinator=co.chain.info.coordinator_id)
     await asyncio.to_thread(orders.require_signatures, submission, renter, co.chain.info.ledger_domain)
-    await _require_data(co, renter, submission.spec)
+    for ref in filter(None, (submission.spec.data, submission.spec.held_out)):
+        await _require_data(co, renter, ref)
     account = await co.chain.account(renter)
     if account.coordinator != co.chain.info.coordinator_id:
         raise BadRequest(
@@ -98,9 +99,9 @@ async def _job_of_request(tx: Tx, renter: str, submission: JobSubmission) -> str
     return str(row.job_id)
 
 
-async def _require_data(co: Coordinator, renter: str, spec: JobSpec) -> None:
-    known = await co.store.allowed(spec.data.sha256, f"renter:{renter}") and co.artifacts.has(spec.data.sha256)
-    if not known or co.artifacts.size(spec.data.sha256) != spec.data.size_bytes:
+async def _require_data(co: Coordinator, renter: str, ref: ArtifactRef) -> None:
+    known = await co.store.allowed(ref.sha256, f"renter:{renter}") and co.artifacts.has(ref.sha256)
+    if not known or co.artifacts.size(ref.sha256) != ref.size_bytes:
         raise BadData(
             "The job's data are not here.",
             effect="Nothing was started or charged.",

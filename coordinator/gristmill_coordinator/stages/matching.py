@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.jobs import JobReason, reasons
-from gristmill_coordinator.domain.modes import DEMANDS
+from gristmill_coordinator.domain.modes import WAYS
 from gristmill_coordinator.domain.windows import EXCLUDING
 from gristmill_coordinator.market.book import Demand, Offer
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.stages.quoting import draw_verifier
+from gristmill_coordinator.stages.wholes import checked_as_a_whole
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx, keep
 from gristmill_coordinator.store.tables import attempts, jobs, windows
@@ -83,7 +84,7 @@ def _place(co: Coordinator, row: Row, past: Past) -> Placement | str:
         verifier_bps=quote.verifier_bps,
         royalty_bps=quote.royalty_bps,
         excluded=past.excluded,
-        same_class=DEMANDS[quote.mode].same_class,
+        checkers=WAYS[quote.mode].checkers,
         long_s=co.config.long_job_s,
         tested_since_s=co.clock() - co.config.long_job_s,
     )
@@ -101,7 +102,10 @@ def _place(co: Coordinator, row: Row, past: Past) -> Placement | str:
     ranking = co.book.rank(demand, since_s=since_s)
     for fit in ranking.fits:
         try:
-            verifier = draw_verifier(co, fit, demand, without=(), seed=f"{row.job_id}/{past.number}".encode())
+            seed = f"{row.job_id}/{past.number}".encode()
+            verifier = (
+                quote.replicas[0].provider if quote.replicas else draw_verifier(co, fit, demand, without=(), seed=seed)
+            )
         except NoOfferFits:
             continue
         work = Work(fit.offer.provider, verifier, fit.price.usd_micros, steps_left)
@@ -132,6 +136,8 @@ async def _pasts(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> dict[str, Past
     barred: dict[str, set[str]] = defaultdict(set)
     for job_id, node_id in await tx.rows(found):
         barred[job_id].add(node_id)
+    for job_id, nodes in (await checked_as_a_whole(co, tx, list(tried))).items():
+        barred[job_id] |= nodes
     return {
         job_id: Past(
             number=max((attempt.number for attempt in tried[job_id]), default=0),

@@ -83,15 +83,16 @@ async def progress_reported(co: Coordinator, node_id: str, progress: pb.Progress
         attempt = await job_rows.owned(tx, node_id, progress.attempt_id)
         if attempt is None or attempt.state not in ACTIVE:
             return
-        total = Quote.model_validate(
-            await tx.value(sa.select(jobs.c.quote).where(jobs.c.job_id == attempt.job_id))
-        ).plan.steps
-        step = min(progress.step, total)
-        if step < attempt.step_seen + max(1, total // _SHOW_PARTS):
+        plan = Quote.model_validate(await tx.value(sa.select(jobs.c.quote).where(jobs.c.job_id == attempt.job_id))).plan
+        total, step, metrics = plan.steps, min(progress.step, plan.steps), _metrics(progress.metrics_json)
+        text = f"Step {step:,} of {total:,}."
+        if plan.limit_s:  # one step for the whole job: all there is to show is what it says meanwhile
+            text = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
+            if not (text and co.pulse.may_show_numbers(progress.attempt_id, now, plan.limit_s / _SHOW_PARTS)):
+                return
+        elif step < attempt.step_seen + max(1, total // _SHOW_PARTS):
             return
         await tx.run(sa.update(attempts).where(attempts.c.attempt_id == attempt.attempt_id).values(step_seen=step))
-        text = f"Step {step:,} of {total:,}."
-        metrics = _metrics(progress.metrics_json)
         await job_rows.tell(tx, attempt.job_id, "progress", text, now=now, step=step, metrics=metrics)
 
 

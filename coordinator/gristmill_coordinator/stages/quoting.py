@@ -1,5 +1,6 @@
 """Before stage 1: a firm price for a job, on the machines that the market has now."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 
@@ -7,15 +8,15 @@ import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.port import RecipeTerms
-from gristmill_coordinator.domain import pricing, tolerance, verifiers, windows
-from gristmill_coordinator.domain.modes import DEMANDS
+from gristmill_coordinator.domain import modes, pricing, tolerance, verifiers, windows
+from gristmill_coordinator.domain.modes import WAYS
 from gristmill_coordinator.market.book import Demand, Fit, Offer, Ranking
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.store.store import Tx
-from gristmill_protocol.errors import BadSettings, BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
-from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider
+from gristmill_protocol.errors import BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
+from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider, QuotedReplica
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import format_usd
 from gristmill_trainer import catalog
@@ -30,6 +31,7 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
 
     Raises:
         UnknownRecipe, BadSettings, BadData: as the recipe finds.
+        BadRequest: it can't be checked in the way asked for.
         NoOfferFits: no machine can do it; details["excluded"] says why.
         BudgetBelowQuote: the cheapest machine costs more than the budget.
         TooLarge: it takes longer than a signed statement lives.
@@ -46,22 +48,30 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         verifier_bps=terms.verifier_bps,
         royalty_bps=terms.royalty_bps,
     )
-    mode, demand, ranking = _rank(co, spec, wanted)
-    best = ranking.fits[0]
-    _require_worth(co, spec, best)
+    mode, demand, ranking = _rank(co, modes.choices(spec, whole=recipe.info.whole), wanted)
+    best, quote_id = ranking.fits[0], co.new_id("quote")
+    if mode is Mode.REPLICATE:
+        ranking, replicas = split_replicas(ranking, spec.replicas, seed=quote_id.encode())
+    else:
+        replicas = ()
+    again = sum(one.price_usd_micros for one in replicas)
+    price = best.price.usd_micros + again
+    _require_worth(co, spec, price, best.price.duration_ms)
     foreign = next((fit for fit in ranking.fits if fit.offer.payout != best.offer.payout), best)
-    cap = pricing.cap(best.price.usd_micros, foreign.price.usd_micros, spec.budget_usd_micros)
-    quote_id = co.new_id("quote")
-    candidates = _candidates(co, demand, ranking, cap, seed=quote_id.encode())
+    cap = pricing.cap(price, foreign.price.usd_micros + again, spec.budget_usd_micros)
+    candidates = _candidates(co, demand, ranking, cap - again, seed=quote_id.encode(), replicas=replicas)
     plan = recipe.plan(spec.settings, spec.stats, _gpu(best))
     if mode is Mode.TOLERANCE:
         plan = tolerance.cut(plan, recipe.info.numerics)
+    if not WAYS[mode].samples:
+        plan = plan.model_copy(update={"window_segments": plan.segments})
     made = Quote(
         quote_id=quote_id,
         spec_digest=spec.digest().hex(),
         plan=plan,
         candidates=candidates,
-        price_usd_micros=best.price.usd_micros,
+        replicas=replicas,
+        price_usd_micros=price,
         cap_usd_micros=cap,
         seconds_low=candidates[0].expected_seconds,
         seconds_high=2 * candidates[0].expected_seconds + int(co.config.anchor_every_s) + 60,
@@ -75,28 +85,23 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         excluded=dict(ranking.excluded),
         mode=mode,
         guarantee=GUARANTEES[mode],
-        verification=await _verification(co, plan, mode, demand, best.offer),
+        verification=await _verification(co, plan, mode, demand, best.offer)
+        if WAYS[mode].samples
+        else modes.how(mode, spec, plan),
     )
     await _remember(co, renter, made)
     return made
 
 
-def _rank(co: Coordinator, spec: JobSpec, demand: Demand) -> tuple[Mode, Demand, Ranking]:
-    """The way of checking: the one asked for, else the strongest that the market has; and who can work under it.
+def _rank(co: Coordinator, choices: Sequence[Mode], demand: Demand) -> tuple[Mode, Demand, Ranking]:
+    """The first of these ways of checking that the market has machines for; and who can work under it.
 
     Raises:
-        NoOfferFits: nobody can.
-        BadSettings: it is none that runs drawn segments again.
+        NoOfferFits: nobody can; why not under the first.
     """
-    if spec.mode is not None and spec.mode not in DEMANDS:
-        raise BadSettings(
-            f"Jobs of the recipe {spec.recipe!r} are not checked by {spec.mode}.",
-            effect="Nothing was started or charged.",
-            todo=f"Ask for one of {', '.join(DEMANDS)}, or for none in particular.",
-        )
     rankings = []
-    for mode in DEMANDS if spec.mode is None else (spec.mode,):
-        under = replace(demand, same_class=DEMANDS[mode].same_class)
+    for mode in choices:
+        under = replace(demand, checkers=WAYS[mode].checkers)
         rankings.append(co.book.rank(under, since_s=listening_since(co)))
         if rankings[-1].fits:
             return mode, under, rankings[-1]
@@ -133,7 +138,7 @@ def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[s
         recipe=demand.recipe,
         since_s=listening_since(co),
         without=(offer.payout.lower(), offer.node_id),
-        same_class=demand.same_class,
+        checkers=demand.checkers,
     )
     if not able:
         raise NoOfferFits("No other owner's machine can check the work of the quoted one.", todo="Try again shortly.")
@@ -142,8 +147,44 @@ def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[s
     return next(other.provider for other in preferred if other.node_id == drawn)
 
 
+def split_replicas(ranking: Ranking, owners: int, *, seed: bytes) -> tuple[Ranking, tuple[QuotedReplica, ...]]:
+    """Draw the machines that run a replicated job again, each of another owner; the ranking without their owners.
+
+    From the cheapest, twice as many as it takes: nobody can tell who is drawn, and nobody dear is.
+
+    Raises:
+        NoOfferFits: too few owners.
+    """
+    first, *others = ranking.fits
+    cheapest = {fit.offer.payout: fit for fit in reversed(others) if fit.offer.payout != first.offer.payout}
+    if len(cheapest) < owners - 1:
+        raise NoOfferFits(
+            f"It takes machines of {owners} owners; those of {len(cheapest) + 1} can do this job now.",
+            effect="Nothing was started or charged.",
+            todo="Ask for fewer replicas, or try again when more machines are connected.",
+        )
+    cheapest = dict(sorted(cheapest.items(), key=lambda one: one[1].price.usd_micros)[: 2 * (owners - 1)])
+    drawn = []
+    for at in range(owners - 1):
+        bonds = {payout: fit.offer.bonded_usd_micros for payout, fit in cheapest.items()}
+        drawn.append(cheapest.pop(verifiers.draw(bonds, sha256(seed + bytes([at])).digest())))
+    taken = {fit.offer.payout for fit in drawn}
+    left = tuple(fit for fit in ranking.fits if fit.offer.payout not in taken)
+    replicas = [
+        QuotedReplica(node_id=fit.offer.node_id, provider=fit.offer.provider, price_usd_micros=fit.price.usd_micros)
+        for fit in drawn
+    ]
+    return replace(ranking, fits=left), tuple(replicas)
+
+
 def _candidates(
-    co: Coordinator, demand: Demand, ranking: Ranking, cap: int, *, seed: bytes
+    co: Coordinator,
+    demand: Demand,
+    ranking: Ranking,
+    cap: int,
+    *,
+    seed: bytes,
+    replicas: tuple[QuotedReplica, ...],
 ) -> tuple[QuotedProvider, ...]:
     """The cheapest machine and the one that takes over: another owner's where there is one within the cap."""
     first, *others = ranking.fits
@@ -155,7 +196,9 @@ def _candidates(
         QuotedProvider(
             node_id=fit.offer.node_id,
             provider=fit.offer.provider,
-            verifier=draw_verifier(co, fit, demand, without=nodes, seed=seed + bytes([at])),
+            verifier=replicas[0].provider
+            if replicas
+            else draw_verifier(co, fit, demand, without=nodes, seed=seed + bytes([at])),
             price_usd_micros=fit.price.usd_micros,
             device=fit.offer.terms.device,
             expected_seconds=-(-fit.price.duration_ms // 1000),
@@ -164,18 +207,18 @@ def _candidates(
     )
 
 
-def _require_worth(co: Coordinator, spec: JobSpec, best: Fit) -> None:
-    if best.price.usd_micros > spec.budget_usd_micros:
+def _require_worth(co: Coordinator, spec: JobSpec, price: int, duration_ms: int) -> None:
+    if price > spec.budget_usd_micros:
         raise BudgetBelowQuote(
-            f"The job costs {format_usd(best.price.usd_micros)} USD on the cheapest machine; "
+            f"The job costs {format_usd(price)} USD on the cheapest machine; "
             f"the budget is {format_usd(spec.budget_usd_micros)} USD.",
             effect="Nothing was started or charged.",
             todo="Raise the budget, or ask for less training.",
-            price_usd_micros=best.price.usd_micros,
+            price_usd_micros=price,
         )
-    if best.price.duration_ms * _PATIENCE > co.config.statement_valid_s * 1000:
+    if duration_ms * _PATIENCE > co.config.statement_valid_s * 1000:
         raise TooLarge(
-            f"The job takes {best.price.duration_ms // 3_600_000} hours on the cheapest machine, "
+            f"The job takes {duration_ms // 3_600_000} hours on the cheapest machine, "
             "longer than this coordinator's statements live.",
             effect="Nothing was started or charged.",
             todo="Ask for less training, or for a faster machine.",
@@ -209,7 +252,7 @@ async def _verification(co: Coordinator, plan: Plan, mode: Mode, demand: Demand,
         known=config.samples_known,
     )
     per_window = min(plan.segments, plan.window_segments)
-    drawn = min(drawn * DEMANDS[mode].samples_factor, per_window - 1)
+    drawn = min(drawn * WAYS[mode].samples, per_window - 1)
     again = f"The first segment and {drawn} drawn at random of every {per_window} are run again on"
     if mode is Mode.TOLERANCE:
         return (

@@ -6,13 +6,15 @@ import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import verifiers
-from gristmill_coordinator.domain.tasks import replay_task, run_task
+from gristmill_coordinator.domain.modes import MEASUREMENT, Checkers, is_whole
+from gristmill_coordinator.domain.tasks import measuring_task, replay_task, run_task
 from gristmill_coordinator.market.book import Offer
 from gristmill_coordinator.market.nodes import holds, listening_since, silent
+from gristmill_coordinator.stages import wholes
 from gristmill_coordinator.store.cases import SECOND, SECOND_OPINION, Case
 from gristmill_coordinator.store.store import Row, change, grant
 from gristmill_coordinator.store.tables import audits, segments
-from gristmill_protocol.jobs import SignedOrder
+from gristmill_protocol.jobs import SignedOrder, TrainTask
 from gristmill_protocol.v1 import provider_pb2 as pb
 
 _TELL_AGAIN_S = 30.0
@@ -39,7 +41,7 @@ async def serve(co: Coordinator, case: Case, running: dict[str, int]) -> str:
 
 def second_verifiers(co: Coordinator, case: Case, index: int) -> list[Offer]:
     """Machines that could give a second opinion: of neither the provider's nor the first verifier's owner."""
-    return _able(co, case, case.of_segment(index)[0], same_class=True)
+    return _able(co, case, case.of_segment(index)[0], Checkers.SAME_CLASS)
 
 
 async def _ask_for_state(co: Coordinator, case: Case, index: int) -> bool:
@@ -61,7 +63,8 @@ async def _verifier(co: Coordinator, case: Case, audit: Row) -> Offer | None:
     """The machine that runs this audit: the one it has, or a fresh draw when that one is gone or too slow."""
     now = co.clock()
     asked_s = max(audit.sent_s or audit.assigned_s, co.started_s)
-    if audit.node_id is not None and not silent(co, audit.node_id) and now <= asked_s + co.config.audit_timeout_s:
+    patience_s = co.config.audit_timeout_s + case.quote.plan.limit_s
+    if audit.node_id is not None and not silent(co, audit.node_id) and now <= asked_s + patience_s:
         return co.book.get(audit.node_id)
     if audit.node_id is not None:
         refused = {**audit.refused, audit.node_id: now}
@@ -70,7 +73,7 @@ async def _verifier(co: Coordinator, case: Case, audit: Row) -> Offer | None:
             this = audits.c.audit_id == audit.audit_id
             await change(tx, audits, this, node_id=None, sent_s=0.0, refused=refused, refusals=refusals)
         return None
-    offer = _draw(co, case, audit)
+    offer = await wholes.draw(co, case, audit) if is_whole(audit.why) else _draw(co, case, audit)
     if offer is not None:
         values = {"node_id": offer.node_id, "verifier": offer.provider, "verifier_name": offer.name}
         async with co.store.write() as tx:
@@ -84,7 +87,7 @@ def _draw(co: Coordinator, case: Case, audit: Row) -> Offer | None:
 
     A named verifier that is away gets some time to come back: paying another takes one more signature.
     """
-    able = _able(co, case, audit, same_class=case.demands.same_class or audit.why == SECOND_OPINION)
+    able = _able(co, case, audit, Checkers.SAME_CLASS if audit.why == SECOND_OPINION else case.way.checkers)
     if audit.why == SECOND:
         first = co.book.get(case.of_segment(audit.segment)[0].node_id)
         if first is None:
@@ -107,7 +110,7 @@ def _draw(co: Coordinator, case: Case, audit: Row) -> Offer | None:
     return next(offer for offer in able if offer.node_id == drawn)
 
 
-def _able(co: Coordinator, case: Case, audit: Row, *, same_class: bool) -> list[Offer]:
+def _able(co: Coordinator, case: Case, audit: Row, checkers: Checkers) -> list[Offer]:
     """Who may run an audit: another owner than all else of this segment, not one that has just refused it."""
     now = co.clock()
     without = {case.attempt.payout.lower(), case.attempt.node_id}
@@ -122,7 +125,7 @@ def _able(co: Coordinator, case: Case, audit: Row, *, same_class: bool) -> list[
         recipe=case.job.recipe,
         since_s=listening_since(co),
         without=without,
-        same_class=same_class,
+        checkers=checkers,
     )
 
 
@@ -136,22 +139,20 @@ async def _send(co: Coordinator, case: Case, audit: Row, offer: Offer, running: 
     again = audit.sent_s > 0
     if not again and running.get(offer.node_id, 0) >= offer.terms.slots:
         return
-    state = case.input_of(audit.segment)
+    task = _task(case, audit)
     subject = f"node:{offer.node_id}"
     async with co.store.write() as tx:
-        await grant(tx, case.spec.data.sha256, subject)
-        if state is not None:
-            await grant(tx, state.sha256, subject)
-    if not co.links.send(offer.node_id, _request(co, case, audit, offer)):
+        for ref in filter(None, (task.data, task.state, *task.model.values())):
+            await grant(tx, ref.sha256, subject)
+    if not co.links.send(offer.node_id, _request(co, case, task, offer)):
         return
     running[offer.node_id] = running.get(offer.node_id, 0) + (not again)
     async with co.store.write() as tx:
         await change(tx, audits, audits.c.audit_id == audit.audit_id, sent_s=co.clock())
 
 
-def _request(co: Coordinator, case: Case, audit: Row, offer: Offer) -> pb.CoordinatorMessage:
+def _task(case: Case, audit: Row) -> TrainTask:
     record = case.record(audit.segment)
-    keep_state = case.demands.keep_state and audit.why != SECOND_OPINION
     task = run_task(
         case.spec,
         case.quote,
@@ -161,12 +162,19 @@ def _request(co: Coordinator, case: Case, audit: Row, offer: Offer) -> pb.Coordi
         segment_index=audit.segment,
         state=case.input_of(audit.segment),
     )
+    if audit.why.startswith(MEASUREMENT):
+        return measuring_task(task, case.spec, (case.attempt.finished or {"files": {}})["files"])
+    keep_state = case.way.keep_state and audit.why != SECOND_OPINION
+    return replay_task(task, step_to=record.step_to, keep_state=keep_state)
+
+
+def _request(co: Coordinator, case: Case, task: TrainTask, offer: Offer) -> pb.CoordinatorMessage:
     return pb.CoordinatorMessage(
         audit=pb.AuditRequest(
-            audit_id=audit.audit_id,
+            audit_id=task.attempt_id,
             signed_order_json=SignedOrder.model_validate(case.job.order).model_dump_json(),
             spec_json=case.spec.model_dump_json(),
-            task_json=replay_task(task, step_to=record.step_to, keep_state=keep_state).model_dump_json(),
+            task_json=task.model_dump_json(),
             image=co.config.image(case.job.recipe, offer.terms.sandbox),
         )
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from gristmill_coordinator.domain.modes import DEMANDS, Demands
+from gristmill_coordinator.domain.modes import WAYS, Way
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx
 from gristmill_coordinator.store.tables import attempts, audits, jobs, segments, windows
@@ -17,7 +17,7 @@ from gristmill_protocol.progress import Replayed
 SECOND = "second"  # AuditView.why_drawn: of a second verifier from the start
 SECOND_OPINION = "second opinion"  # of one who is asked after a mismatch
 
-_ORDER = ("first", "drawn", SECOND, SECOND_OPINION)
+_LATER = (SECOND, SECOND_OPINION)
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Case:
     audits: list[Row]
 
     @property
-    def demands(self) -> Demands:
+    def way(self) -> Way:
         """What the job's way of checking asks."""
-        return DEMANDS[self.quote.mode]
+        return WAYS[self.quote.mode]
 
     @property
     def last_index(self) -> int:
@@ -72,13 +72,13 @@ class Case:
 
     def unmeasured(self, audit: Row) -> bool:
         """Whether an audit's end state still has to be held against the provider's."""
-        by_distance = self.demands.keep_state and audit.why != SECOND_OPINION
+        by_distance = self.way.keep_state and audit.why != SECOND_OPINION
         return by_distance and audit.distance is None and audit.outcome == "pending"
 
     def of_segment(self, index: int) -> list[Row]:
         """The audits of one segment: the drawn ones, then the second opinion if there is one."""
         mine = [one for one in self.audits if one.segment == index]
-        return sorted(mine, key=lambda one: _ORDER.index(one.why))
+        return sorted(mine, key=lambda one: (one.why in _LATER, one.why))
 
     def answers(self, index: int) -> list[Replayed | None]:
         return [answer(one) for one in self.of_segment(index)]

@@ -7,11 +7,12 @@ import sqlalchemy as sa
 import structlog
 
 from gristmill_coordinator.domain.jobs import ACTIVE, Ending, JobReason, before
+from gristmill_coordinator.domain.modes import REPLICA, slot
 from gristmill_coordinator.store.store import Row, Tx, change
 from gristmill_coordinator.store.tables import attempts, audits, events, jobs, statements, windows
 from gristmill_protocol.canonical import sha256_json
-from gristmill_protocol.jobs import AttemptState, SignedStatement, WindowState
-from gristmill_protocol.ladder import Work
+from gristmill_protocol.jobs import AttemptState, Quote, SignedStatement, WindowState
+from gristmill_protocol.ladder import Work, replicated
 
 logger = structlog.get_logger()
 
@@ -72,7 +73,21 @@ async def accepted_work(tx: Tx, job_id: str) -> list[Work]:
         .where(windows.c.job_id == job_id, held)
         .order_by(attempts.c.number, windows.c.number)
     )
-    return [Work(provider, verifier, price, steps) for provider, verifier, price, steps in await tx.rows(query)]
+    work = [Work(provider, verifier, price, steps) for provider, verifier, price, steps in await tx.rows(query)]
+    agreeing = [one for one in await replicas(tx, job_id) if one.outcome == "passed"] if work else []
+    if not agreeing:
+        return work
+    quote = Quote.model_validate(await tx.value(sa.select(jobs.c.quote).where(jobs.c.job_id == job_id)))
+    prices = [quote.replicas[slot(one.why)].price_usd_micros for one in agreeing]
+    payees = [one.verifier for one in agreeing]
+    ran = (work[0].provider, work[0].price_usd_micros)
+    return replicated([ran, *zip(payees, prices, strict=True)], work[0].steps)
+
+
+async def replicas(tx: Tx, job_id: str) -> list[Row]:
+    """The audits that have run the whole job again, whatever attempt they were made for."""
+    done = sa.and_(audits.c.job_id == job_id, audits.c.why.startswith(REPLICA), audits.c.replayed.is_not(None))
+    return list(await tx.rows(sa.select(audits).where(done).order_by(audits.c.why)))
 
 
 async def hold(tx: Tx, job_id: str, signed: SignedStatement) -> None:

@@ -880,7 +880,7 @@ class AuditReply(_message.Message):
     accepted: _builtins.bool
     """false: could not run it, see reason"""
     replayed_json: _builtins.str
-    """progress.Replayed"""
+    """progress.Replayed, or progress.Evaluated"""
     reason: _builtins.str
     def __init__(
         self,

@@ -137,21 +137,23 @@ def test_the_best_statement_below_pays_nobody_too_much(quote: Quote, data: st.Da
         assert all(line.amount_usd_micros <= earned[line.provider] for line in best.statement.lines)
 
 
-@given(
-    st.lists(st.integers(0, 10**12), min_size=1, max_size=5), bps
-)  # fmt: skip
-def test_a_bills_parts_sum_to_what_was_paid(lines: list[int], shares: tuple[int, int]) -> None:
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=5), bps, st.booleans())
+def test_a_bills_parts_sum_to_what_was_paid(lines: list[int], shares: tuple[int, int], ran: bool) -> None:
     statement = Statement(
         nonce=0,
         deadline_s=1,
         lines=tuple(StatementLine(provider=2, verifier=3, recipe=1, amount_usd_micros=one) for one in lines),
     )
 
-    bill = pricing.bill(statement, verifier_bps=shares[0], royalty_bps=shares[1], settle_tx=None)
+    ran_by = {2} if ran else {4}  # else its lines pay for having run it again
+    bill = pricing.bill(
+        statement, verifier_bps=shares[0], royalty_bps=shares[1], settle_tx=None, ran_by=ran_by
+    )  # fmt: skip
 
     parts = bill.provider_usd_micros, bill.verifier_usd_micros, bill.author_usd_micros, bill.treasury_usd_micros
     assert sum(parts) == bill.paid_usd_micros == sum(lines)
     assert bill.treasury_usd_micros == sum(line * FEE_BPS // 10_000 for line in lines)
+    assert ran or bill.provider_usd_micros == 0
 
 
 @given(amounts, st.lists(st.integers(2, 20), max_size=4))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.cards import Standing
+from gristmill_coordinator.domain.modes import Checkers
 from gristmill_coordinator.market.book import Demand, Offer, OrderBook, Terms
 from gristmill_protocol.jobs import GpuNeeds, Plan
 
@@ -210,14 +211,18 @@ def test_other_kinds_check_where_a_kind_has_one_owner() -> None:
     found = book(lone, oak, elm, twin)
 
     others = found.verifiers(
-        numeric_class=lone.terms.numeric_class, renter=RENTER, recipe="text-sorter", since_s=NOW, same_class=False
+        numeric_class=lone.terms.numeric_class,
+        renter=RENTER,
+        recipe="text-sorter",
+        since_s=NOW,
+        checkers=Checkers.OTHER_CLASSES,
     )
 
     assert "lone" not in names(found, demand())
     assert [one.node_id for one in others] == ["oak", "elm", "twin"]
     # Of other kinds than twin's there is only lone left: oak is of the same, elm has the same owner.
-    assert names(found, demand(same_class=False)) == ["lone", "oak", "elm"]
-    assert names(book(lone, elm, twin), demand(same_class=False)) == []
+    assert names(found, demand(checkers=Checkers.OTHER_CLASSES)) == ["lone", "oak", "elm"]
+    assert names(book(lone, elm, twin), demand(checkers=Checkers.OTHER_CLASSES)) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["11", "22", "33"]), st.booleans()), max_size=8))
@@ -227,7 +232,7 @@ def test_two_owners_of_other_kinds_are_found_if_there_are_any(market: list[tuple
         for at, (owner, kind, able) in enumerate(market)
     ]
 
-    fits = names(book(*offers), demand(same_class=False))
+    fits = names(book(*offers), demand(checkers=Checkers.OTHER_CLASSES))
 
     expected = []
     for one, (owner, kind, able) in zip(offers, market, strict=True):

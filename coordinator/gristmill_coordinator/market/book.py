@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from gristmill_coordinator.domain import pricing
+from gristmill_coordinator.domain.sampling import lock_usd_micros
+from gristmill_coordinator.market.operators import Operators
 from gristmill_protocol.jobs import GpuNeeds, Message, Plan, Sha256Hex, UsdMicros
 
 _GIB = 1024**3
@@ -50,6 +52,9 @@ class Offer:
     name: str
     bonded_usd_micros: int
     terms: Terms
+    traits: frozenset[str] = frozenset()  # besides payout: funders (lower-case addresses) and network, see operators
+    banned_until_s: float = 0.0  # unix time; from its numeric class
+    refused_s: float = 0.0  # unix time at which it last did not do a check that it was drawn for
 
     def runs_for(self, renter: str) -> bool:
         """A process is no sandbox: without a container a node runs its owner's jobs only."""
@@ -100,7 +105,8 @@ class OrderBook:
         self._rows: dict[str, int] = {}
         self._offers: list[Offer] = []
         self._classes: dict[str, int] = {}
-        self._payouts: dict[str, int] = {}
+        self._operators = Operators()
+        self._of_provider: dict[int, set[int]] = {}
         self._recipes: dict[str, Mask] = {}
         self._own: dict[str, set[int]] = {}
         self._heard = np.zeros(0)
@@ -111,11 +117,13 @@ class OrderBook:
             "slots": np.zeros(0, np.int64),
             "load": np.zeros(0, np.int64),
             "class": np.zeros(0, np.int64),
-            "payout": np.zeros(0, np.int64),
+            "operator": np.zeros(0, np.int64),
             "paused": np.zeros(0, np.bool_),
             "cpu": np.zeros(0, np.bool_),
             "anybody": np.zeros(0, np.bool_),
-            "bonded": np.zeros(0, np.bool_),
+            "bond": np.zeros(0),
+            "locked": np.zeros(0),
+            "banned_until": np.zeros(0),
         }
 
     def put(self, offer: Offer) -> None:
@@ -134,8 +142,11 @@ class OrderBook:
         columns["memory"][at] = terms.memory_bytes
         columns["slots"][at] = terms.slots
         columns["class"][at] = self._classes.setdefault(terms.numeric_class, len(self._classes))
-        columns["payout"][at] = self._payouts.setdefault(offer.payout.lower(), len(self._payouts))
-        columns["bonded"][at] = offer.bonded_usd_micros > 0
+        for row, code in self._operators.put(at, offer.traits | {offer.payout.lower()}).items():
+            columns["operator"][row] = code
+        self._of_provider.setdefault(offer.provider, set()).add(at)
+        columns["bond"][at] = offer.bonded_usd_micros
+        columns["banned_until"][at] = offer.banned_until_s
         columns["paused"][at] = terms.paused
         columns["cpu"][at] = terms.is_cpu
         columns["anybody"][at] = terms.sandbox == "docker"
@@ -150,8 +161,20 @@ class OrderBook:
 
     def unbond(self, provider: int) -> None:
         """Note that a provider's bond is gone or about to go: it gets no work until it connects with a new one."""
-        for offer in [offer for offer in self._offers if offer.provider == provider]:
-            self.put(replace(offer, bonded_usd_micros=0))
+        for at in tuple(self._of_provider.get(provider, ())):
+            self.put(replace(self._offers[at], bonded_usd_micros=0))
+
+    def related(self, node_id: str, other_id: str) -> bool:
+        """Whether two nodes seem to be one owner's; a node that is not in the book is unknown to be."""
+        mine, other = self._rows.get(node_id), self._rows.get(other_id)
+        if mine is None or other is None:
+            return False
+        return self._operators.code(mine) == self._operators.code(other)
+
+    def traits(self, node_id: str) -> frozenset[str]:
+        """All addresses (lower case) and networks that are known of a node's owner."""
+        at = self._rows.get(node_id)
+        return frozenset() if at is None else self._operators.traits(at)
 
     def heard(self, node_id: str, at_s: float) -> None:
         """Note when a node was last heard; 0 when its stream has ended."""
@@ -163,8 +186,17 @@ class OrderBook:
         at = self._rows.get(node_id)
         return 0.0 if at is None else float(self._heard[at])
 
-    def load(self, load: Mapping[str, int]) -> None:
-        """Note how many attempts and audits each node has; nodes that are not named have none."""
+    def load(self, load: Mapping[str, int], locks: Mapping[int, int]) -> None:
+        """Note how much there is to do; who is not named has nothing.
+
+        Args:
+            load: node id -> attempts and audits it has.
+            locks: provider -> micro-USD of its bond that it stakes on live jobs.
+        """
+        locked = self._columns["locked"]
+        locked[:] = 0
+        for provider, amount in locks.items():
+            self._lock(provider, amount)
         column = self._columns["load"]
         column[:] = 0
         for node_id, count in load.items():
@@ -172,11 +204,12 @@ class OrderBook:
             if at is not None:
                 column[at] = count
 
-    def busy(self, node_id: str, more: int = 1) -> None:
-        """Note that a node was just given more to do."""
+    def busy(self, node_id: str, more: int = 1, *, lock_usd_micros: int = 0) -> None:
+        """Note that a node was just given more to do, and what its provider stakes on it."""
         at = self._rows.get(node_id)
         if at is not None:
             self._columns["load"][at] += more
+            self._lock(self._offers[at].provider, lock_usd_micros)
 
     def alive(self, since_s: float) -> list[Offer]:
         """Offers of the nodes heard since."""
@@ -208,19 +241,20 @@ class OrderBook:
         return Ranking(tuple(ranked), considered, excluded)
 
     def verifiers(
-        self, *, numeric_class: str, renter: str, recipe: str, since_s: float, without: Collection[str] = ()
+        self, *, numeric_class: str, renter: str, recipe: str, since_s: float, unrelated_to: Collection[str] = ()
     ) -> list[Offer]:
         """Bonded machines that can re-run a segment of this class bit for bit, busy ones included.
 
         Args:
-            without: payout addresses (lower case) and node ids that must not check this work.
+            unrelated_to: nodes whose owners must not check this work.
         """
         code = self._classes.get(numeric_class)
         if code is None:
             return []
         mask = self._can_verify(renter, recipe, since_s) & (self._column("class") == code)
-        offers = [self._offers[at] for at in np.flatnonzero(mask)]
-        return [o for o in offers if o.payout.lower() not in without and o.node_id not in without]
+        own = [self._operators.code(self._rows[node_id]) for node_id in unrelated_to if node_id in self._rows]
+        mask &= ~np.isin(self._column("operator"), own)
+        return [self._offers[at] for at in np.flatnonzero(mask)]
 
     def _requirements(self, demand: Demand, since_s: float) -> Iterable[tuple[str, Mask]]:
         """Each requirement in words, with the offers that meet it; an offer counts for the first it does not meet."""
@@ -234,38 +268,53 @@ class OrderBook:
         yield f"the recipe {demand.recipe!r}", self._runs(demand.recipe)
         yield "a container, or the renter's own machine", self._runs_for(demand.renter)
         yield "not paused by its owner", ~self._column("paused")
-        yield "a bond", self._column("bonded")
+        yield "a bond", self._column("bond") > 0
+        yield "no proven fraud in the last 30 days", self._column("banned_until") <= since_s
+        yield "stake for another job", self._has_stake(demand)
         yield "not tried with this job before", ~self._mask(demand.excluded)
         yield "another owner's machine that can check the work", self._has_verifier(demand, since_s)
         yield "a free slot", self._column("load") < self._column("slots")
 
     def _has_verifier(self, demand: Demand, since_s: float) -> Mask:
-        """Offers in whose numeric class there is an eligible verifier with another payout address.
+        """Offers in whose numeric class there is an eligible verifier of another operator.
 
-        Among a class's payouts one differs from mine if and only if the lowest or the highest does.
+        Among a class's operators one differs from mine if and only if the lowest or the highest does.
         """
         able = self._can_verify(demand.renter, demand.recipe, since_s)
-        codes, payouts = self._column("class"), self._column("payout")
-        lowest = np.full(len(self._classes), len(self._payouts))
+        codes, operators = self._column("class"), self._column("operator")
+        lowest = np.full(len(self._classes), np.iinfo(np.int64).max)
         highest = np.full(len(self._classes), -1)
-        np.minimum.at(lowest, codes[able], payouts[able])
-        np.maximum.at(highest, codes[able], payouts[able])
-        mask: Mask = (highest[codes] >= 0) & ((lowest[codes] != payouts) | (highest[codes] != payouts))
+        np.minimum.at(lowest, codes[able], operators[able])
+        np.maximum.at(highest, codes[able], operators[able])
+        mask: Mask = (highest[codes] >= 0) & ((lowest[codes] != operators) | (highest[codes] != operators))
+        return mask
+
+    def _has_stake(self, demand: Demand) -> Mask:
+        """Offers whose provider has bond left for this job's lock, at its estimated cost."""
+        plan = demand.plan
+        share = lock_usd_micros(1_000_000, plan.segments, plan.window_segments) / 1_000_000
+        everybody = slice(len(self._offers))
+        mask: Mask = self._cost(everybody, demand) * share <= self._column("bond") - self._column("locked")
         return mask
 
     def _can_verify(self, renter: str, recipe: str, since_s: float) -> Mask:
         heard: Mask = self._heard[: len(self._offers)] >= since_s
         slots: Mask = self._column("slots") > 0
-        mask: Mask = heard & slots & self._column("bonded") & ~self._column("paused")
+        trusted: Mask = (self._column("bond") > 0) & (self._column("banned_until") <= since_s)
+        mask: Mask = heard & slots & trusted & ~self._column("paused")
         return mask & self._runs(recipe) & self._runs_for(renter)
 
     def _cheapest(self, rows: NDArray[np.intp], demand: Demand) -> NDArray[np.intp]:
         if len(rows) <= _TOP:
             return rows
+        return rows[np.argpartition(self._cost(rows, demand), _TOP)[:_TOP]]
+
+    def _cost(self, rows: NDArray[np.intp] | slice, demand: Demand) -> NDArray[np.float64]:
+        """About what the job costs on these offers, micro-USD, without its downloads."""
         rate = pricing.usd_micros_per_ms(1.0, verifier_bps=demand.verifier_bps, royalty_bps=demand.royalty_bps)
         duration_ms = pricing.STARTUP_MS + demand.plan.flops * 1000 / self._columns["flops"][rows]
-        cost = self._columns["ask"][rows] * rate * duration_ms
-        return rows[np.argpartition(cost, _TOP)[:_TOP]]
+        cost: NDArray[np.float64] = self._columns["ask"][rows] * rate * duration_ms
+        return cost
 
     def _fit(self, at: int, demand: Demand) -> Fit:
         offer = self._offers[at]
@@ -296,7 +345,11 @@ class OrderBook:
         mask[[self._rows[node_id] for node_id in node_ids if node_id in self._rows]] = True
         return mask
 
+    def _lock(self, provider: int, amount: int) -> None:
+        self._columns["locked"][list(self._of_provider.get(provider, ()))] += amount
+
     def _forget_sets(self, at: int) -> None:
+        self._of_provider[self._offers[at].provider].discard(at)
         for recipe in self._offers[at].terms.recipes:
             self._recipes[recipe][at] = False
         for renter in self._offers[at].terms.own_renters:

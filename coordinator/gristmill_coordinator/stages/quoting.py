@@ -6,14 +6,15 @@ import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.port import RecipeTerms
-from gristmill_coordinator.domain import pricing, verifiers, windows
+from gristmill_coordinator.domain import pricing, sampling
 from gristmill_coordinator.market.book import Demand, Fit, Ranking
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.store.store import Tx
+from gristmill_protocol import commitments
 from gristmill_protocol.errors import BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
-from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider
+from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider, SampleBasis
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import format_usd
 from gristmill_trainer import catalog
@@ -21,6 +22,8 @@ from gristmill_trainer.recipe import Gpu
 
 # A job may turn out slower than measured, wait for a machine, move once: its statements have to outlive all that.
 _PATIENCE = 4
+
+_UNWILLING_S = 3_600.0
 
 
 async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
@@ -35,7 +38,7 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
     recipe = catalog.find(spec.recipe)
     recipe_id, terms = await recipe_terms(co, spec.recipe)
     async with co.store.read() as tx:
-        co.book.load(await job_rows.loads(tx))
+        co.book.load(await job_rows.loads(tx), await job_rows.locks(tx))
     demand = Demand(
         renter=renter,
         recipe=spec.recipe,
@@ -49,7 +52,7 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         raise _no_offer(ranking)
     best = ranking.fits[0]
     _require_worth(co, spec, best)
-    foreign = next((fit for fit in ranking.fits if fit.offer.payout != best.offer.payout), best)
+    foreign = next((fit for fit in ranking.fits if not _related(co, fit, best)), best)
     cap = pricing.cap(best.price.usd_micros, foreign.price.usd_micros, spec.budget_usd_micros)
     quote_id = co.new_id("quote")
     candidates = _candidates(co, demand, ranking, cap, seed=quote_id.encode())
@@ -73,7 +76,7 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         excluded=dict(ranking.excluded),
         mode=Mode.BITWISE,
         guarantee=GUARANTEES[Mode.BITWISE],
-        verification=await _verification(co, plan, best.offer.provider),
+        verification=await _verification(co, spec, plan, best),
     )
     await _remember(co, renter, made)
     return made
@@ -99,6 +102,9 @@ async def recipe_terms(co: Coordinator, recipe: str) -> tuple[int, RecipeTerms]:
 def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[str, ...], seed: bytes) -> int:
     """Payee id of the verifier that a statement for this machine names, best without these nodes.
 
+    It is drawn like those who check, and paid for being one of them: who checks is not known before there is something
+    to check. So it is best none that lately did not do a check that it was drawn for.
+
     Raises:
         NoOfferFits: there is none left.
     """
@@ -108,12 +114,15 @@ def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[s
         renter=demand.renter,
         recipe=demand.recipe,
         since_s=listening_since(co),
-        without=(offer.payout.lower(), offer.node_id),
+        unrelated_to=(offer.node_id,),
     )
     if not able:
         raise NoOfferFits("No other owner's machine can check the work of the quoted one.", todo="Try again shortly.")
-    preferred = [other for other in able if other.node_id not in without] or able
-    drawn = verifiers.draw({other.node_id: other.bonded_usd_micros for other in preferred}, sha256(seed).digest())
+    willing = [other for other in able if co.clock() >= other.refused_s + _UNWILLING_S] or able
+    preferred = [other for other in willing if other.node_id not in without] or willing
+    drawn = commitments.draw_verifier(
+        {other.node_id: other.bonded_usd_micros for other in preferred}, sha256(seed).digest()
+    )
     return next(other.provider for other in preferred if other.node_id == drawn)
 
 
@@ -123,7 +132,7 @@ def _candidates(
     """The cheapest machine and the one that takes over: another owner's where there is one within the cap."""
     first, *others = ranking.fits
     within = [fit for fit in others if fit.price.usd_micros <= cap]
-    foreign = [fit for fit in within if fit.offer.payout != first.offer.payout]
+    foreign = [fit for fit in within if not _related(co, fit, first)]
     chosen = [first, *(foreign or within)[:1]]
     nodes = tuple(fit.offer.node_id for fit in chosen)
     return tuple(
@@ -137,6 +146,10 @@ def _candidates(
         )
         for at, fit in enumerate(chosen)
     )
+
+
+def _related(co: Coordinator, fit: Fit, other: Fit) -> bool:
+    return co.book.related(fit.offer.node_id, other.offer.node_id)
 
 
 def _require_worth(co: Coordinator, spec: JobSpec, best: Fit) -> None:
@@ -172,20 +185,22 @@ def _gpu(fit: Fit) -> Gpu:
     return Gpu(memory_bytes=terms.memory_bytes, flops_per_s=terms.flops_per_s, is_cpu=terms.is_cpu)
 
 
-async def _verification(co: Coordinator, plan: Plan, provider: int) -> str:
-    standings = tables.standings
+async def _verification(co: Coordinator, spec: JobSpec, plan: Plan, best: Fit) -> str:
+    """How much is checked, as things stand: a provider's standing may change before its windows are drawn from."""
     async with co.store.read() as tx:
-        clean = await tx.value(sa.select(standings.c.clean_windows).where(standings.c.provider == provider))
-    config = co.config
-    drawn = windows.samples(
-        clean_windows=clean or 0,
-        known_after=config.known_after_windows,
-        new=config.samples_new,
-        known=config.samples_known,
+        clean = await job_rows.clean_windows(tx, [best.offer.provider])
+    lock = sampling.lock_usd_micros(best.price.usd_micros, plan.segments, plan.window_segments)
+    basis = SampleBasis(
+        price_usd_micros=lock,  # that of a full window
+        lock_usd_micros=lock,
+        clean_windows=clean.get(best.offer.provider, 0),
+        assurance=spec.assurance,
+        second_ppm=co.config.sampling.second_ppm,
     )
     per_window = min(plan.segments, plan.window_segments)
+    drawn = min(sampling.samples_ppm(basis, per_window, co.config.sampling) / commitments.PPM, per_window - 1)
     return (
-        f"The first segment and {min(drawn, per_window - 1)} drawn at random of every {per_window} are run again on "
+        f"The first segment and on average {drawn:.3g} drawn at random of every {per_window} are run again on "
         "another owner's machine and compared bit for bit; work that is not verified is not paid."
     )
 

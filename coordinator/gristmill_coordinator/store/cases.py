@@ -13,7 +13,10 @@ from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.jobs import ArtifactRef, JobSpec, Quote, WindowState
 from gristmill_protocol.progress import Replayed
 
-SECOND_OPINION = "second opinion"
+SECOND = "second"  # AuditView.why_drawn: of a second verifier from the start
+SECOND_OPINION = "second opinion"  # of one who is asked after a mismatch
+
+_ORDER = ("first", "drawn", SECOND, SECOND_OPINION)
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,19 @@ class Case:
 
     def needed_states(self) -> set[int]:
         """The segments whose end states somebody needs: a verifier's input, or the state the job goes on from."""
-        open_audits = [one for one in self.audits if one.replayed is None]
+        open_audits = [one for one in self.audits if one.replayed is None and one.outcome == "pending"]
         inputs = {one.segment - 1 for one in open_audits if one.segment > self.attempt.segment_from}
         ends_job = self.record(self.last_index).step_to == self.quote.plan.steps
         return inputs if ends_job else inputs | {self.last_index}
 
     def of_segment(self, index: int) -> list[Row]:
-        """The audits of one segment: the drawn one, then the second opinion if there is one."""
-        mine = [one for one in self.audits if one.segment == index]
-        return sorted(mine, key=lambda one: one.why == SECOND_OPINION)
+        """The audits of one segment in their order, without those that were given up."""
+        mine = [one for one in self.audits if one.segment == index and one.outcome != "unserved"]
+        return sorted(mine, key=lambda one: _ORDER.index(one.why))
+
+    def doubled(self, index: int) -> bool:
+        """Whether a segment has two verifiers from the start."""
+        return any(one.why == SECOND for one in self.of_segment(index))
 
     def answers(self, index: int) -> list[Replayed | None]:
         return [answer(one) for one in self.of_segment(index)]

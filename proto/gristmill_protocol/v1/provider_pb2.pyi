@@ -18,7 +18,9 @@ The stream between a provider's node and a coordinator. The node dials; both sid
   StateReply(uploaded)          ->                                  (the bytes travel over HTTP)
   AttemptUpdate(finished)       ->
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
-  AuditReply(digests)           ->
+  AuditCommitment(hash)         ->                                  "I have an answer, and this binds me to it"
+                                <-  RevealRequest                   "all answers to it are bound: say yours"
+  AuditReply(digests, salt)     ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
@@ -57,6 +59,7 @@ class NodeMessage(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """0: not journaled"""
     @_builtins.property
@@ -87,6 +90,10 @@ class NodeMessage(_message.Message):
     def state(self) -> Global___StateReply: ...
     @_builtins.property
     def audit(self) -> Global___AuditReply:
+        """journaled when it refuses"""
+
+    @_builtins.property
+    def commitment(self) -> Global___AuditCommitment:
         """journaled"""
 
     def __init__(
@@ -104,12 +111,13 @@ class NodeMessage(_message.Message):
         receipt: Global___Receipt | None = ...,
         state: Global___StateReply | None = ...,
         audit: Global___AuditReply | None = ...,
+        commitment: Global___AuditCommitment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "commitment"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -129,6 +137,7 @@ class CoordinatorMessage(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     PAYABLE_FIELD_NUMBER: _builtins.int
+    REVEAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___Challenge: ...
     @_builtins.property
@@ -151,6 +160,8 @@ class CoordinatorMessage(_message.Message):
     def release(self) -> Global___ReleaseAttempt: ...
     @_builtins.property
     def payable(self) -> Global___Payable: ...
+    @_builtins.property
+    def reveal(self) -> Global___RevealRequest: ...
     def __init__(
         self,
         *,
@@ -164,12 +175,13 @@ class CoordinatorMessage(_message.Message):
         refused: Global___Refused | None = ...,
         release: Global___ReleaseAttempt | None = ...,
         payable: Global___Payable | None = ...,
+        reveal: Global___RevealRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "reveal"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -842,6 +854,52 @@ class AuditRequest(_message.Message):
 Global___AuditRequest: _TypeAlias = AuditRequest  # noqa: Y015
 
 @_typing.final
+class AuditCommitment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    audit_id: _builtins.str
+    digest: _builtins.bytes
+    """commitments.answer_digest"""
+    signature: _builtins.str
+    """EIP-712 AuditCommitment(audit, digest) by the node's key"""
+    def __init__(
+        self,
+        *,
+        audit_id: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        signature: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_id", b"audit_id", "digest", b"digest", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditCommitment: _TypeAlias = AuditCommitment  # noqa: Y015
+
+@_typing.final
+class RevealRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    audit_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        audit_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_id", b"audit_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevealRequest: _TypeAlias = RevealRequest  # noqa: Y015
+
+@_typing.final
 class AuditReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -849,12 +907,15 @@ class AuditReply(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     REPLAYED_JSON_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
     audit_id: _builtins.str
     accepted: _builtins.bool
     """false: could not run it, see reason"""
     replayed_json: _builtins.str
     """progress.Replayed"""
     reason: _builtins.str
+    salt: _builtins.bytes
+    """with replayed_json it gives the digest that was committed to"""
     def __init__(
         self,
         *,
@@ -862,10 +923,11 @@ class AuditReply(_message.Message):
         accepted: _builtins.bool = ...,
         replayed_json: _builtins.str = ...,
         reason: _builtins.str = ...,
+        salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "audit_id", b"audit_id", "reason", b"reason", "replayed_json", b"replayed_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "audit_id", b"audit_id", "reason", b"reason", "replayed_json", b"replayed_json", "salt", b"salt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

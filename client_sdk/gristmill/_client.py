@@ -137,6 +137,7 @@ class Client:
         name: str = "",
         seed: int = 0,
         gpu: str = "",
+        assurance: int = 0,
         text_column: str | None = None,
         answer_column: str | None = None,
         **settings: Any,
@@ -148,6 +149,7 @@ class Client:
             data: a folder with one folder per answer, a zip of that, or a CSV or JSON Lines table.
             budget: the most the job may cost, in USD; without one, the plan's cap is the limit.
             gpu: memory like "24GB" or a name like "RTX 4090"; without it any machine will do, one without a card too.
+            assurance: segments of each window that are run again at least, besides the job's first.
             text_column, answer_column: of a table, where they cannot be guessed.
             settings: of the recipe.
         Raises:
@@ -172,6 +174,7 @@ class Client:
             stats=report.stats,
             seed=seed,
             gpu=gpu_needs(gpu),
+            assurance=assurance,
             budget_usd_micros=budget_micros,
             name=name,
         )

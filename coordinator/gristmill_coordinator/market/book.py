@@ -231,7 +231,7 @@ class OrderBook:
             left &= self._mask(only)
         considered = int(left.sum())
         excluded: dict[str, int] = {}
-        for why, fits in self._requirements(demand, since_s):
+        for why, fits in self._requirements(demand, since_s, left):
             out = int((left & ~fits).sum())
             if out:
                 excluded[why] = out
@@ -256,8 +256,12 @@ class OrderBook:
         mask &= ~np.isin(self._column("operator"), own)
         return [self._offers[at] for at in np.flatnonzero(mask)]
 
-    def _requirements(self, demand: Demand, since_s: float) -> Iterable[tuple[str, Mask]]:
-        """Each requirement in words, with the offers that meet it; an offer counts for the first it does not meet."""
+    def _requirements(self, demand: Demand, since_s: float, left: Mask) -> Iterable[tuple[str, Mask]]:
+        """Each requirement in words, with the offers that meet it; an offer counts for the first it does not meet.
+
+        Args:
+            left: who has met all so far; the others need not be looked at.
+        """
         needed = max(demand.plan.peak_bytes, demand.gpu.memory_bytes)
         yield f"{needed / _GIB:.1f} GiB of memory", self._column("memory") >= needed
         if not demand.gpu.allow_cpu:
@@ -270,7 +274,7 @@ class OrderBook:
         yield "not paused by its owner", ~self._column("paused")
         yield "a bond", self._column("bond") > 0
         yield "no proven fraud in the last 30 days", self._column("banned_until") <= since_s
-        yield "stake for another job", self._has_stake(demand)
+        yield "stake for another job", self._has_stake(demand, left)
         yield "not tried with this job before", ~self._mask(demand.excluded)
         yield "another owner's machine that can check the work", self._has_verifier(demand, since_s)
         yield "a free slot", self._column("load") < self._column("slots")
@@ -289,12 +293,16 @@ class OrderBook:
         mask: Mask = (highest[codes] >= 0) & ((lowest[codes] != operators) | (highest[codes] != operators))
         return mask
 
-    def _has_stake(self, demand: Demand) -> Mask:
+    def _has_stake(self, demand: Demand, left: Mask) -> Mask:
         """Offers whose provider has bond left for this job's lock, at its estimated cost."""
         plan = demand.plan
         share = lock_usd_micros(1_000_000, plan.segments, plan.window_segments) / 1_000_000
-        everybody = slice(len(self._offers))
-        mask: Mask = self._cost(everybody, demand) * share <= self._column("bond") - self._column("locked")
+        # To pick rows costs more than to compute all, unless they are few.
+        few = 4 * np.count_nonzero(left) < len(left)
+        rows = np.flatnonzero(left) if few else slice(len(left))
+        mask: Mask = np.zeros(len(left), np.bool_)
+        free = self._columns["bond"][rows] - self._columns["locked"][rows]
+        mask[rows] = self._cost(rows, demand) * share <= free
         return mask
 
     def _can_verify(self, renter: str, recipe: str, since_s: float) -> Mask:

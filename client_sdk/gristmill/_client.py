@@ -137,6 +137,7 @@ class Client:
         name: str = "",
         seed: int = 0,
         gpu: str = "",
+        assurance: int = 0,
         text_column: str | None = None,
         answer_column: str | None = None,
         mode: str | None = None,
@@ -153,6 +154,7 @@ class Client:
                 folder with train.py and what it reads.
             budget: the most the job may cost, in USD; without one, the plan's cap is the limit.
             gpu: memory like "24GB" or a name like "RTX 4090"; without it any machine will do, one without a card too.
+            assurance: segments of each window that are run again at least, besides the job's first.
             text_column, answer_column: of a table, where they cannot be guessed.
             mode: how the work is checked: "bitwise", "replicate", "outcome"; the strongest possible by default.
             replicas: replicate: how many owners' machines run it; 3, 5 or 7.
@@ -190,6 +192,7 @@ class Client:
             seed=seed,
             gpu=gpu_needs(gpu),
             **check_terms(mode, replicas, parcels[1].ref if held_out is not None else None, threshold),
+            assurance=assurance,
             budget_usd_micros=budget_micros,
             name=name,
         )

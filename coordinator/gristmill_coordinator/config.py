@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gristmill_coordinator.domain.gas import GWEI
+from gristmill_coordinator.domain.sampling import Policy
 from gristmill_protocol.errors import BadRequest, BadSettings, NotFound
 from gristmill_protocol.keystore import load_key
 from gristmill_protocol.money import parse_usd
@@ -63,9 +64,7 @@ class Config(BaseSettings):
     keep_states_s: int = Field(default=86_400, ge=0)
 
     # Checking
-    known_after_windows: int = Field(default=10, ge=0)  # clean audited windows after which fewer samples are drawn
-    samples_new: int = Field(default=3, ge=1)
-    samples_known: int = Field(default=1, ge=1)
+    sampling: Policy = Policy()
     audit_timeout_s: float = Field(default=900.0, gt=0)
     state_wait_s: float = Field(default=300.0, gt=0)
     class_operators_min: int = Field(default=5, ge=2)  # owners of one kind of machine; fewer: the renter is told

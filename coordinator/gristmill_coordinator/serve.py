@@ -23,6 +23,7 @@ from gristmill_coordinator.market import nodes
 from gristmill_coordinator.market.book import OrderBook
 from gristmill_coordinator.stages import (
     audit,
+    bonds,
     challenges,
     commitment,
     conclude,
@@ -56,6 +57,7 @@ STAGES: dict[str, loop.Step] = {
     "payables": payables.step,
     "slashing": slashing.step,
     "withdrawals": withdrawals.step,
+    "bonds": bonds.step,
     "sender": sender.step,
     "watcher": watcher.step,
     "reconcile": reconcile.step,

@@ -81,7 +81,7 @@ async def reserved_usd_micros(tx: Tx, renter: str) -> int:
 async def market(co: Coordinator) -> list[OfferView]:
     """What the connected machines offer, cheapest ask first."""
     async with co.store.read() as tx:
-        co.book.load(await job_rows.loads(tx))
+        co.book.load(await job_rows.loads(tx), await job_rows.locks(tx))
     offers = [offer for offer in co.book.alive(listening_since(co)) if not offer.terms.paused]
     offers.sort(key=lambda offer: (offer.terms.ask_usd_micros_per_gpu_hour, offer.node_id))
     return [
@@ -238,13 +238,17 @@ def _window(row: Row, audits: list[Row], anchor_tx: str | None) -> WindowView:
         root=row.root,
         anchor_tx=anchor_tx,
         beacon=row.beacon,
+        first_index=row.first_index,
         segments=row.segments,
+        samples_ppm=row.samples_ppm,
+        basis=row.basis,
         audits=tuple(
             AuditView(
                 window_id=row.window_id,
                 segment=audit.segment,
-                verifier=audit.verifier or 0,
-                verifier_name=audit.verifier_name,
+                # Not before it has answered: a renter may be the provider's friend.
+                verifier=0 if audit.replayed is None else audit.verifier,
+                verifier_name="" if audit.replayed is None else audit.verifier_name,
                 outcome=audit.outcome,
                 why_drawn=audit.why.rstrip(" 0123456789"),  # replicas and measurements are numbered
             )

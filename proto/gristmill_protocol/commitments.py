@@ -1,15 +1,19 @@
-"""What a provider commits to before it knows what will be checked: segment records, window roots and the draw."""
+"""What parties commit to before they know what follows: segment records and window roots, the draws, the answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import pairwise
 
 from pydantic import Field
 
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import Hex, Message, Sha256Hex
 from gristmill_protocol.merkle import merkle_root
+from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.signing import SEGMENT_RECORD_TYPE, struct_hash
+
+PPM = 1_000_000
 
 
 class SegmentRecord(Message):
@@ -77,30 +81,86 @@ def chain_break(records: Sequence[SegmentRecord]) -> str | None:
     return None
 
 
-def draw_segments(
-    *, beacon: bytes, job_id: str, window_id: str, root: bytes, first_index: int, count: int, samples: int
-) -> tuple[int, ...]:
-    """The segment indices to audit, ascending; anyone can recompute it from public data.
-
-    A job's segment 0 is always audited as well, so it takes no sample. Draws are without replacement: a partial
-    Fisher-Yates shuffle driven by SHA-256(seed || counter), with rejection sampling so that no index is favoured.
+def draw_seed(*, beacon: bytes, job_id: str, window_id: str, root: bytes) -> bytes:
+    """What every draw about a window follows from: SHA256(beacon || SHA256(job id) || SHA256(window id) || root).
 
     Args:
+        beacon: prevrandao of the block after the one that anchored the window; unknown when root was committed to.
+    """
+    return sha256(beacon + id_bytes32(job_id) + id_bytes32(window_id) + root).digest()
+
+
+def draw_segments(seed: bytes, *, first_index: int, count: int, samples_ppm: int) -> tuple[int, ...]:
+    """The segment indices to audit, ascending; anyone can recompute it from public data, in integers alone.
+
+    A job's segment 0 is always audited as well, so it takes no sample. The stream is SHA-256(seed || counter u64le),
+    its first 8 bytes little-endian; numbers above the greatest multiple of the bound are rejected, none is favoured.
+    Its first number, below a million, decides whether the fraction of samples_ppm makes one more sample. The next
+    drive a partial Fisher-Yates shuffle: draws are without replacement.
+
+    Args:
+        seed: as draw_seed gives it.
         first_index: index within the job of the window's first segment.
         count: segments in the window.
-        samples: how many to draw besides segment 0.
+        samples_ppm: how many to draw besides segment 0, in millionths: 2_250_000 is two, and a third in a quarter of
+            the windows.
     """
-    seed = sha256(beacon + id_bytes32(job_id) + id_bytes32(window_id) + root).digest()
-    indices = list(range(first_index, first_index + count))
+    indices = range(first_index, first_index + count)
     always = [index for index in indices if index == 0]
     pool = [index for index in indices if index != 0]
-    drawn = []
     stream = _Uniform(seed)
+    whole, fraction_ppm = divmod(samples_ppm, PPM)
+    samples = whole + (stream.below(PPM) < fraction_ppm)
+    drawn = []
     for at in range(min(samples, len(pool))):
         other = at + stream.below(len(pool) - at)
         pool[at], pool[other] = pool[other], pool[at]
         drawn.append(pool[at])
     return tuple(sorted(always + drawn))
+
+
+def draw_seconds(seed: bytes, drawn: Sequence[int], *, second_ppm: int) -> tuple[int, ...]:
+    """Those of the drawn segments that two verifiers re-run from the start, each by a chance of second_ppm millionths.
+
+    A number below a million from the stream of SHA256("second" || seed) decides for each, in the order of drawn.
+    """
+    stream = _Uniform(sha256(b"second" + seed).digest())
+    return tuple(index for index in drawn if stream.below(PPM) < second_ppm)
+
+
+def draw_verifier(stakes: Mapping[str, int], seed: bytes) -> str:
+    """One of the node ids, with a chance in proportion to its stake; nobody counts for more than a tenth of the pool.
+
+    Ten or fewer nodes are equal then, so that one rich verifier cannot check everything.
+
+    Args:
+        stakes: node id -> stake in micro-USD; at least one.
+        seed: as verifier_seed gives it.
+    """
+    most = max(1, sum(stakes.values()) // 10)
+    weights = {node_id: min(max(stakes[node_id], 1), most) for node_id in sorted(stakes)}
+    # The modulo's bias is below 2^-190: a digest is far longer than any sum of stakes.
+    at = int.from_bytes(sha256(b"verifier" + seed).digest()) % sum(weights.values())
+    for node_id, weight in weights.items():
+        at -= weight
+        if at < 0:
+            return node_id
+    raise ValueError("no verifier to draw from")
+
+
+def verifier_seed(seed: bytes, segment: int, why: str) -> bytes:
+    """The seed of the draw of an audit's verifier: for each segment anew, and for each reason (AuditView.why_drawn)."""
+    return sha256(seed + segment.to_bytes(8, "little") + why.encode()).digest()
+
+
+def answer_digest(audit_id: str, salt: bytes, answer: Replayed | Evaluated) -> bytes:
+    """What a verifier commits to before it says its answer: SHA256(0x04 || SHA256(audit id) || salt || answer).
+
+    Args:
+        salt: 32 random bytes, so that nobody finds the answer by trying likely ones.
+        answer: its canonical JSON's SHA-256 is what enters.
+    """
+    return sha256(b"\x04" + id_bytes32(audit_id) + salt + sha256_json(answer.model_dump(mode="json"))).digest()
 
 
 class _Uniform:

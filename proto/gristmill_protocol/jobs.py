@@ -57,6 +57,7 @@ class JobSpec(Message):
     replicas: Literal[3, 5, 7] = 3  # replicate: how many owners' machines run it, the provider's included
     held_out: ArtifactRef | None = None  # outcome: examples that the provider is never given
     threshold: int | None = Field(default=None, gt=0, le=1_000_000)  # outcome: how many of a million must be right
+    assurance: int = Field(default=0, ge=0, le=64)  # samples that each window has at least
     budget_usd_micros: UsdMicros  # the most this job may ever cost
     name: str = ""
 
@@ -252,11 +253,21 @@ class AttemptView(Message):
 class AuditView(Message):
     window_id: str
     segment: int
-    verifier: int
+    verifier: int  # 0 until it has answered
     verifier_name: str
     outcome: Literal["pending", "passed", "mismatch", "unserved"]
     # second: a second verifier from the start
     why_drawn: Literal["first", "drawn", "second", "second opinion", "replica", "measurement"]
+
+
+class SampleBasis(Message):
+    """What a window's number of samples was computed from; docs/verification.md has the formula."""
+
+    price_usd_micros: UsdMicros  # of the window's steps
+    lock_usd_micros: UsdMicros  # of the provider's bond, for this job
+    clean_windows: int  # the provider's, audited and passed, since its last fault
+    assurance: int  # the renter asked for at least so many
+    second_ppm: int  # chance of a segment to have two verifiers from the start
 
 
 class WindowView(Message):
@@ -266,7 +277,10 @@ class WindowView(Message):
     root: Sha256Hex | None
     anchor_tx: Hex | None
     beacon: Sha256Hex | None
+    first_index: int
     segments: int
+    samples_ppm: int | None  # drawn besides the job's first segment, in millionths; none before the draw
+    basis: SampleBasis | None
     audits: tuple[AuditView, ...]
     reason: str
 

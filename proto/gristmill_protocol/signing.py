@@ -1,6 +1,7 @@
 """EIP-712 messages: who signs what, over which fields, and how a signature is checked.
 
-Renters sign orders and statements in the Ledger's domain; nodes sign records, receipts and greetings in the Registry's.
+Renters sign orders and statements in the Ledger's domain; nodes sign records, receipts, greetings and what
+they commit to as verifiers in the Registry's.
 """
 
 from collections.abc import Mapping
@@ -84,6 +85,8 @@ SEGMENT_RECORD_TYPE = TypedMessage(
 RECEIPT_TYPE = TypedMessage(
     "Receipt", (("bytes32", "attempt"), ("uint32", "number"), ("uint64", "steps"), ("uint64", "gpuMs"))
 )
+# A verifier's, before it says what came out; digest is commitments.answer_digest.
+AUDIT_COMMITMENT_TYPE = TypedMessage("AuditCommitment", (("bytes32", "audit"), ("bytes32", "digest")))
 GREETING_TYPE = TypedMessage("Greeting", (("bytes32", "challenge"), ("uint32", "provider")))
 
 

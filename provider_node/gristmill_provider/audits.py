@@ -1,19 +1,25 @@
 """Audits: re-run a segment of somebody else's attempt, or measure a model, and say what comes out.
 
-One after another, in one slot.
+One after another, in one slot. The answer itself stays here until the coordinator asks for it; until then it only has a
+digest that binds the node.
 """
 
 import asyncio
+import secrets
 import shutil
 from pathlib import Path
 
 import structlog
 
-from gristmill_protocol.errors import GristmillError, Unavailable
+from gristmill_protocol.commitments import answer_digest
+from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
+from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import TrainTask
-from gristmill_protocol.progress import Evaluated, Failed, Replayed, trainer_event
+from gristmill_protocol.progress import Evaluated, Failed, Replayed
+from gristmill_protocol.signing import AUDIT_COMMITMENT_TYPE, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Workshop
+from gristmill_provider.journal import Answer, Said
 from gristmill_provider.runner import Run
 
 logger = structlog.get_logger(__name__)
@@ -25,7 +31,7 @@ class Audits:
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
         self._waiting: dict[str, TrainTask] = {}  # audit id -> task, in order of arrival
-        self._running: asyncio.Task[pb.AuditReply] | None = None
+        self._running: asyncio.Task[Said] | None = None
         self._leaving = ""  # set: the reason why the node takes no more
 
     @property
@@ -43,11 +49,25 @@ class Audits:
         """Answer the queue until it is empty; only cancellation gets out."""
         while self._waiting:
             audit_id, task = next(iter(self._waiting.items()))
-            reply = await self._answer(audit_id, task)
-            logger.info("audit_answered", audit_id=audit_id, accepted=reply.accepted, reason=reply.reason)
-            uploads = _kept_states(reply)
-            self._shop.link.deliver(pb.NodeMessage(audit=reply), uploads, ends=audit_id, now_s=self._shop.clock())
+            message, uploads = await self._answer(audit_id, task)
+            logger.info("audit_done", audit_id=audit_id, refused=message.audit.reason)
+            self._shop.link.deliver(message, uploads, ends=audit_id, now_s=self._shop.clock())
             del self._waiting[audit_id]
+
+    def commit_again(self, audit_id: str) -> bool:
+        """Say once more what binds the node to an answer that it has; False if it has none."""
+        answer = self._shop.journal.answer(audit_id)
+        if answer is not None:
+            self._shop.link.deliver(self._commitment(audit_id, answer))
+        return answer is not None
+
+    def reveal(self, audit_id: str) -> pb.AuditReply:
+        """The answer to an audit that the node has committed to."""
+        answer = self._shop.journal.answer(audit_id)
+        if answer is None:
+            return refused(audit_id, "This node has no answer to it any more.")
+        said = answer.said.model_dump_json()
+        return pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=said, salt=answer.salt)
 
     def leave(self, reason: str) -> None:
         """Answer everything that waits with the reason why it is not done, and break off what runs."""
@@ -55,9 +75,25 @@ class Audits:
         if self._running is not None:
             self._running.cancel()
 
-    async def _answer(self, audit_id: str, task: TrainTask) -> pb.AuditReply:
+    async def _answer(self, audit_id: str, task: TrainTask) -> tuple[pb.NodeMessage, tuple[str, ...]]:
+        """The commitment to what came out and the states to upload before it, or why nothing came out."""
+        try:
+            answer = Answer(secrets.token_bytes(32), await self._replayed(audit_id, task))
+        except GristmillError as err:
+            return pb.NodeMessage(audit=refused(audit_id, str(err))), ()
+        except Exception:
+            logger.exception("audit_broke", audit_id=audit_id)
+            return pb.NodeMessage(audit=refused(audit_id, "The node has a fault; its log has the details.")), ()
+        self._shop.journal.remember(audit_id, answer, self._shop.clock())
+        return self._commitment(audit_id, answer), _kept_states(answer.said)
+
+    async def _replayed(self, audit_id: str, task: TrainTask) -> Said:
+        """Raises:
+        Conflict: the node is leaving.
+        GristmillError: as the training program or the downloads say.
+        """
         if self._leaving:
-            return refused(audit_id, self._leaving)
+            raise Conflict(self._leaving)
         self._running = asyncio.create_task(self._replay(audit_id, task))
         try:
             return await self._running
@@ -65,28 +101,29 @@ class Audits:
             if not (self._leaving and self._running.cancelled()):
                 self._running.cancel()
                 raise
-            return refused(audit_id, self._leaving)
-        except GristmillError as err:
-            return refused(audit_id, str(err))
-        except Exception:
-            logger.exception("audit_broke", audit_id=audit_id)
-            return refused(audit_id, "The node has a fault; its log has the details.")
+            raise Conflict(self._leaving) from None
         finally:
             self._running = None
 
-    async def _replay(self, audit_id: str, task: TrainTask) -> pb.AuditReply:
+    async def _replay(self, audit_id: str, task: TrainTask) -> Said:
         try:
             folder = await self._shop.lay_out(audit_id, task)
             run = await self._shop.runner.start(folder, "evaluate" if task.model else "replay")
             try:
-                replayed = await _outcome(run)
+                said = await _outcome(run)
             finally:
                 await run.close()
-            if isinstance(replayed, Replayed):
-                await self._take_in(audit_id, folder, task, replayed)
+            if isinstance(said, Replayed):
+                await self._take_in(audit_id, folder, task, said)
+            return said
         finally:
             await asyncio.to_thread(shutil.rmtree, self._shop.tasks_dir / audit_id, ignore_errors=True)
-        return pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=replayed.model_dump_json())
+
+    def _commitment(self, audit_id: str, answer: Answer) -> pb.NodeMessage:
+        digest = answer_digest(audit_id, answer.salt, answer.said)
+        signed = {"audit": id_bytes32(audit_id), "digest": digest}
+        signature = sign(self._shop.key, self._shop.link.market.registry, AUDIT_COMMITMENT_TYPE, signed)
+        return pb.NodeMessage(commitment=pb.AuditCommitment(audit_id=audit_id, digest=digest, signature=signature))
 
     async def _take_in(self, audit_id: str, folder: Path, task: TrainTask, replayed: Replayed) -> None:
         """Have the kept states where they are uploaded from with the answer."""
@@ -97,8 +134,8 @@ class Audits:
                 await asyncio.to_thread(self._shop.cache.adopt, path, below=folder / "out", sha256=state.sha256)
 
 
-async def _outcome(run: Run) -> Replayed | Evaluated:
-    found: Replayed | Evaluated | None = None
+async def _outcome(run: Run) -> Said:
+    found: Said | None = None
     async for event in run.events():
         match event:
             case Replayed() | Evaluated():
@@ -111,13 +148,10 @@ async def _outcome(run: Run) -> Replayed | Evaluated:
     return found
 
 
-def _kept_states(reply: pb.AuditReply) -> tuple[str, ...]:
-    if not reply.accepted:
+def _kept_states(said: Said) -> tuple[str, ...]:
+    if not isinstance(said, Replayed):
         return ()
-    replayed = trainer_event.validate_json(reply.replayed_json)
-    if not isinstance(replayed, Replayed):
-        return ()
-    return tuple(state.sha256 for state in (replayed.state, replayed.start) if state is not None)
+    return tuple(state.sha256 for state in (said.state, said.start) if state is not None)
 
 
 def refused(audit_id: str, reason: str) -> pb.AuditReply:

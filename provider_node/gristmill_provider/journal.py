@@ -10,15 +10,22 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, TypeAdapter
 
 from gristmill_protocol.errors import Conflict
+from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider import payables
 
 JOURNAL = "journal.db"  # in a node's state folder
 
+_KEEP_ANSWERS_S = 7 * 86_400
+
 WorkKind = Literal["attempt", "audit"]
+Said = Annotated[Replayed | Evaluated, Field(discriminator="event")]
+_SAID: TypeAdapter[Said] = TypeAdapter(Said)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -33,12 +40,26 @@ CREATE TABLE IF NOT EXISTS work (
     ended_s REAL,                           -- unix time; NULL: at hand
     last_seq INTEGER                        -- of the message that says how it ended
 );
+CREATE TABLE IF NOT EXISTS answers (
+    audit_id TEXT PRIMARY KEY,
+    salt BLOB NOT NULL,
+    said TEXT NOT NULL,                     -- JSON of Said
+    made_s REAL NOT NULL
+);
 CREATE TABLE IF NOT EXISTS states (
     work_id TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     PRIMARY KEY (work_id, sha256)
 );
 """
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out of an audit, which the node has committed to and keeps to itself until it is asked."""
+
+    salt: bytes
+    said: Said
 
 
 @dataclass(frozen=True)
@@ -135,6 +156,16 @@ class Journal:
     def knows(self, work_id: str) -> bool:
         return self._db.execute("SELECT 1 FROM work WHERE work_id = ?", (work_id,)).fetchone() is not None
 
+    def remember(self, audit_id: str, answer: Answer, now_s: float) -> None:
+        """Keep an answer, to be committed to next."""
+        row = (audit_id, answer.salt, answer.said.model_dump_json(), now_s)
+        self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", row)
+
+    def answer(self, audit_id: str) -> Answer | None:
+        """The answer to an audit, unless it is unknown or too old."""
+        row = self._db.execute("SELECT salt, said FROM answers WHERE audit_id = ?", (audit_id,)).fetchone()
+        return None if row is None else Answer(row[0], _SAID.validate_json(row[1]))
+
     def keep(self, work_id: str, sha256: str) -> None:
         """Note that a boundary state of an attempt must stay."""
         self._db.execute("INSERT OR IGNORE INTO states VALUES (?, ?)", (work_id, sha256))
@@ -152,10 +183,11 @@ class Journal:
                 self._db.execute("DELETE FROM states WHERE work_id = ?", (work_id,))
 
     def release_expired(self, now_s: float) -> None:
-        """Release what nobody released in time."""
+        """Release what nobody released in time, and forget answers that nobody will ask for any more."""
         old = self._db.execute("SELECT work_id FROM work WHERE ended_s + keep_s <= ?", (now_s,)).fetchall()
         for (work_id,) in old:
             self.release(work_id)
+        self._db.execute("DELETE FROM answers WHERE made_s <= ?", (now_s - _KEEP_ANSWERS_S,))
 
     def needed(self) -> frozenset[str]:
         """Content hashes that must not be deleted: kept states, and what undelivered messages speak of."""

@@ -58,6 +58,8 @@ class Work:
                 self._take_lease(message.lease)
             case "audit":
                 self._take_audit(message.audit)
+            case "reveal":
+                self._shop.link.send(pb.NodeMessage(audit=self._audits.reveal(message.reveal.audit_id)))
             case "stop":
                 self._stop(message.stop)
             case "state_request":
@@ -164,7 +166,7 @@ class Work:
 
     def _take_audit(self, request: pb.AuditRequest) -> None:
         audit_id = request.audit_id
-        if audit_id in self._audits.audit_ids:  # the request was repeated
+        if audit_id in self._audits.audit_ids or self._audits.commit_again(audit_id):  # the request was repeated
             return
         try:
             asked = read_asked(request, self._shop.link.market)

@@ -195,11 +195,15 @@ class FakeChain:
         self._seal()
         return payee
 
-    def add_provider(self, *, node_key: str, payout: str | None = None, bonded_usd_micros: int = 100_000_000) -> int:
-        """Register a provider; gives its payee id."""
+    def add_provider(
+        self, *, node_key: str, payout: str | None = None, bonded_usd_micros: int = 100_000_000, funder: str = ""
+    ) -> int:
+        """Register a provider, whose bond is paid by funder, else by itself; gives its payee id."""
         provider = self.add_payee()
         active = bonded_usd_micros >= self.minimum_bond_usd_micros
         self.state.providers[provider] = ProviderState(payout or node_key, node_key, bonded_usd_micros, active)
+        bonded = {"provider": provider, "from": funder or payout or node_key, "amount": bonded_usd_micros}
+        self.emit("registry", "Bonded", **bonded)
         self.emit("registry", "NodeSet", provider=provider, key=node_key, metadata=bytes(32))
         self._seal()
         return provider

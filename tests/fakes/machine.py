@@ -16,15 +16,16 @@ from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
 from gristmill_coordinator.stages import audit, challenges, dispatch, metering, payables
 from gristmill_protocol.challenges import Draw, Sizes
-from gristmill_protocol.commitments import SegmentRecord, SignedRecord
+from gristmill_protocol.commitments import SegmentRecord, SignedRecord, answer_digest
 from gristmill_protocol.errors import NotAllowed
 from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Evaluated, Finished, Replayed
-from gristmill_protocol.signing import RECEIPT_TYPE, SEGMENT_RECORD_TYPE, sign
+from gristmill_protocol.signing import AUDIT_COMMITMENT_TYPE, RECEIPT_TYPE, SEGMENT_RECORD_TYPE, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
 
 CLASS = "ab" * 32
+SALT = b"s" * 32
 
 States = Callable[[bytes, int], bytes]  # the state before a step, the step -> the state after it
 
@@ -84,6 +85,8 @@ class Machine:
     offer: pb.Offer
     train: States = honest
     verify: States = honest
+    dawdles: bool = False  # with what it is to verify
+    changes_mind: bool = False  # says another answer than it committed to
     accepts: bool = True
     uploads: bool = True
     uploads_result: bool = True
@@ -108,13 +111,17 @@ class Machine:
     told_to_stop: set[str] = field(default_factory=set)
     released: list[str] = field(default_factory=list)
     audits: dict[str, pb.AuditRequest] = field(default_factory=dict)
+    answers: dict[str, Replayed | Evaluated] = field(default_factory=dict)  # committed to
+    network: str = ""  # that the coordinator sees it dial from
     payables: list[pb.Payable] = field(default_factory=list)
 
     @staticmethod
-    def on(chain: FakeChain, name: str, *, ask: int = 200_000, slots: int = 2, **flags: object) -> "Machine":
+    def on(
+        chain: FakeChain, name: str, *, ask: int = 200_000, slots: int = 2, funder: str = "", **flags: object
+    ) -> "Machine":
         key = Account.from_key(sha256(name.encode()).digest())
         payout = Account.from_key(sha256(b"payout " + name.encode()).digest()).address
-        provider = chain.add_provider(node_key=key.address, payout=payout)
+        provider = chain.add_provider(node_key=key.address, payout=payout, funder=funder)
         offer = pb.Offer(
             device="Test card",
             memory_bytes=8 * 2**30,
@@ -129,7 +136,7 @@ class Machine:
 
     async def connect(self, co: Coordinator) -> None:
         hello = pb.Hello(node_id=self.node_id, key=self.key.address, provider=self.provider, name=self.name)
-        await nodes.node_connected(co, hello)
+        await nodes.node_connected(co, hello, self.network)
         self.outbox = co.links.register(self.node_id)
         await payables.node_returned(co, self.node_id)
         await nodes.offer_received(co, self.node_id, self.offer)
@@ -167,8 +174,8 @@ class Machine:
             if message is not None:
                 await self._read(co, message)
         for challenge_id in [one for one, (at_s, _) in self.thinking.items() if at_s <= co.clock()]:
-            await self._commit(co, challenge_id)
-        for audit_id in list(self.audits):
+            await self._commit_challenge(co, challenge_id)
+        for audit_id in [] if self.dawdles else list(self.audits):
             await self._answer(co, self.audits[audit_id])
             del self.audits[audit_id]
         for run in list(self.runs.values()):
@@ -192,6 +199,8 @@ class Machine:
             self.released.append(message.release.attempt_id)
         elif kind == "audit":
             self.audits[message.audit.audit_id] = message.audit
+        elif kind == "reveal":
+            await self._reveal(co, message.reveal.audit_id)
         elif kind == "payable":
             self.payables.append(message.payable)
         elif kind == "state_request":
@@ -216,7 +225,7 @@ class Machine:
         refusal = pb.ChallengeReply(refused="Its owner is gaming.")
         await self._reply(co, request.challenge_id, refusal if self.prover is None else pb.ChallengeReply(ready=True))
 
-    async def _commit(self, co: Coordinator, challenge_id: str) -> None:
+    async def _commit_challenge(self, co: Coordinator, challenge_id: str) -> None:
         assert self.prover is not None
         _, seed = self.thinking.pop(challenge_id)
         self.provers[challenge_id] = self.prover(seed, self.sizes[challenge_id])
@@ -343,8 +352,7 @@ class Machine:
         task = TrainTask.model_validate_json(request.task_json)
         said: Replayed | Evaluated = await (self._measure(co, task) if task.model else self._replay(co, task))
         self.audits_done += 1
-        reply = pb.AuditReply(audit_id=request.audit_id, accepted=True, replayed_json=said.model_dump_json())
-        await audit.audit_replied(co, self.node_id, reply)
+        await self._commit(co, request.audit_id, said)
 
     async def _measure(self, co: Coordinator, task: TrainTask) -> Evaluated:
         """93 of 100 for a model that was trained in every step, else 20; as its verify sees it."""
@@ -369,6 +377,21 @@ class Machine:
             data_root=_digest("data", task.step_from, task.step_to),
             metrics_root=_digest("metrics", task.step_from, task.step_to),
         )
+
+    async def _commit(self, co: Coordinator, audit_id: str, said: Replayed | Evaluated) -> None:
+        self.answers[audit_id] = said
+        digest = answer_digest(audit_id, SALT, said)
+        signed = {"audit": id_bytes32(audit_id), "digest": digest}
+        signature = sign(self.key, co.chain.info.registry_domain, AUDIT_COMMITMENT_TYPE, signed)
+        commitment = pb.AuditCommitment(audit_id=audit_id, digest=digest, signature=signature)
+        await audit.audit_committed(co, self.node_id, commitment)
+
+    async def _reveal(self, co: Coordinator, audit_id: str) -> None:
+        said = self.answers[audit_id]
+        if self.changes_mind:
+            said = said.model_copy(update={"state_root": "00" * 32})
+        reply = pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=said.model_dump_json(), salt=SALT)
+        await audit.audit_replied(co, self.node_id, reply)
 
     async def _serve(self, co: Coordinator, request: pb.StateRequest) -> None:
         known = self.serves_states and request.sha256 in self.states

@@ -14,7 +14,6 @@ from PIL import Image
 from fakes.chain import FakeChain
 from fakes.machine import Machine, _Run
 from gristmill_coordinator.app import Coordinator
-from gristmill_coordinator.stages import audit
 from gristmill_protocol.commitments import SegmentRecord
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Finished, Replayed, SegmentDone, TrainerEvent
@@ -132,8 +131,7 @@ class TrainingMachine(Machine):
             if kept is not None and self.uploads:
                 await self._upload(co, kept.sha256)
         self.audits_done += 1
-        reply = pb.AuditReply(audit_id=request.audit_id, accepted=True, replayed_json=replayed.model_dump_json())
-        await audit.audit_replied(co, self.node_id, reply)
+        await self._commit(co, request.audit_id, replayed)
 
     async def _trained(self, co: Coordinator, task: TrainTask) -> list[SegmentDone]:
         with tempfile.TemporaryDirectory() as folder:

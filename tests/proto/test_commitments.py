@@ -1,14 +1,27 @@
 """Records chain, draws are recomputable and fair, signatures name their signer."""
 
 from collections import Counter
+from hashlib import sha256
 
 import pytest
 from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_protocol.commitments import SegmentRecord, chain_break, draw_segments, window_root
+from gristmill_protocol.commitments import (
+    PPM,
+    SegmentRecord,
+    answer_digest,
+    chain_break,
+    draw_seconds,
+    draw_seed,
+    draw_segments,
+    draw_verifier,
+    verifier_seed,
+    window_root,
+)
 from gristmill_protocol.errors import BadSignature, GristmillError, NoOfferFits
+from gristmill_protocol.progress import Replayed
 from gristmill_protocol.signing import SEGMENT_RECORD_TYPE, Domain, recover, require_signer, sign
 
 REGISTRY = Domain.registry(31337, "0x" + "11" * 20)
@@ -53,28 +66,93 @@ def test_every_field_of_a_record_is_committed(field: str) -> None:
     assert window_root([honest]) != window_root([record(3, **{field: other})])
 
 
-@given(st.binary(min_size=32, max_size=32), st.integers(0, 40), st.integers(1, 40), st.integers(0, 10))
-def test_draws_are_distinct_and_in_the_window(beacon: bytes, first: int, count: int, samples: int) -> None:
-    drawn = draw_segments(
-        beacon=beacon, job_id="j", window_id="w", root=b"r", first_index=first, count=count, samples=samples
-    )
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 40), st.integers(1, 40), st.integers(0, 10**7))
+def test_draws_are_distinct_and_in_the_window(seed: bytes, first: int, count: int, samples_ppm: int) -> None:
+    drawn = draw_segments(seed, first_index=first, count=count, samples_ppm=samples_ppm)
 
     assert list(drawn) == sorted(set(drawn))
     assert all(first <= index < first + count for index in drawn)
     assert (0 in drawn) == (first == 0)
-    assert len(drawn) == min(samples, count - (first == 0)) + (first == 0)
+    sampled, pool = len(drawn) - (first == 0), count - (first == 0)
+    assert min(samples_ppm // PPM, pool) <= sampled <= min(-(-samples_ppm // PPM), pool)
+
+
+def seeds(count: int) -> list[bytes]:
+    return [
+        draw_seed(beacon=i.to_bytes(32, "big"), job_id="j", window_id="w", root=bytes([i % 256])) for i in range(count)
+    ]
 
 
 def test_every_segment_is_drawn_about_equally_often() -> None:
     counts: Counter[int] = Counter()
-    for i in range(3000):
-        counts.update(
-            draw_segments(
-                beacon=i.to_bytes(32, "big"), job_id="j", window_id="w", root=b"r", first_index=1, count=10, samples=3
-            )
-        )
+    for seed in seeds(3000):
+        counts.update(draw_segments(seed, first_index=1, count=10, samples_ppm=3 * PPM))
 
     assert all(800 < counts[index] < 1000 for index in range(1, 11))
+
+
+def test_a_fraction_of_a_sample_is_drawn_in_that_share_of_windows() -> None:
+    sizes = Counter(len(draw_segments(seed, first_index=1, count=10, samples_ppm=2_250_000)) for seed in seeds(2000))
+
+    assert set(sizes) == {2, 3}
+    assert 0.22 < sizes[3] / 2000 < 0.28
+
+
+def test_the_draw_is_what_its_description_says() -> None:
+    """Recomputed here from the docstring alone, as somebody with another programming language would."""
+    seed = draw_seed(beacon=b"b" * 32, job_id="job_1", window_id="window_1.0", root=b"r" * 32)
+    numbers = (int.from_bytes(sha256(seed + at.to_bytes(8, "little")).digest()[:8], "little") for at in range(9))
+    samples = 1 + (next(numbers) % 1_000_000 < 500_000)
+    pool = [7, 8, 9, 10]
+    for at in range(samples):
+        other = at + next(numbers) % (4 - at)
+        pool[at], pool[other] = pool[other], pool[at]
+
+    ids = sha256(b"job_1").digest() + sha256(b"window_1.0").digest()
+    assert seed == sha256(b"b" * 32 + ids + b"r" * 32).digest()
+    assert draw_segments(seed, first_index=7, count=4, samples_ppm=1_500_000) == tuple(sorted(pool[:samples]))
+
+
+def test_a_tenth_of_the_audits_has_a_second_verifier() -> None:
+    drawn = (3, 5, 8)
+    seconds = [draw_seconds(seed, drawn, second_ppm=100_000) for seed in seeds(2000)]
+
+    assert all(set(some) <= set(drawn) for some in seconds)
+    assert 0.08 < sum(map(len, seconds)) / 6000 < 0.12
+    assert draw_seconds(b"", drawn, second_ppm=0) == ()
+    assert draw_seconds(b"", drawn, second_ppm=PPM) == drawn
+
+
+stakes = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 10**12), min_size=1, max_size=30)
+
+
+@pytest.mark.slow
+@given(stakes, st.binary(max_size=40))
+def test_anyone_can_recompute_the_draw_of_a_verifier(stakes: dict[str, int], seed: bytes) -> None:
+    drawn = draw_verifier(stakes, seed)
+
+    assert drawn in stakes
+    assert draw_verifier(dict(reversed(stakes.items())), seed) == drawn
+
+
+def test_a_rich_verifier_counts_for_a_tenth_of_the_pool() -> None:
+    stakes = {"rich": 10**12} | {f"poor{at}": 10**9 for at in range(99)}
+
+    drawn = Counter(draw_verifier(stakes, verifier_seed(b"seed", at, "drawn")) for at in range(2_000))
+
+    assert 0.4 < drawn["rich"] / 2_000 < 0.65  # a tenth of the pool's stake against 99 small ones: about a half
+
+
+def test_an_answer_is_bound_to_its_audit_its_salt_and_every_digit() -> None:
+    answer = Replayed(
+        step_from=0, step_to=4, state_root_prev="a" * 64, state_root="b" * 64, data_root="c" * 64, metrics_root="d" * 64
+    )
+    others = [answer.model_copy(update={field: "e" * 64}) for field in ("state_root", "data_root", "metrics_root")]
+
+    digests = {answer_digest("audit_1", b"s" * 32, one) for one in (answer, *others)}
+    digests |= {answer_digest("audit_2", b"s" * 32, answer), answer_digest("audit_1", b"t" * 32, answer)}
+
+    assert len(digests) == 6
 
 
 def test_a_signature_names_its_signer_in_its_domain_only() -> None:

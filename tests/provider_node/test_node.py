@@ -9,10 +9,12 @@ import pytest
 
 from fakes import trainer
 from fakes.provider_side import MARKET, FakeArtifacts, ScriptedCoordinator, audit, lease, ref, signed_order, spec, task
-from gristmill_protocol.commitments import SignedRecord, chain_break
+from gristmill_protocol.commitments import SignedRecord, answer_digest, chain_break
 from gristmill_protocol.errors import NotAllowed
+from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.signing import (
+    AUDIT_COMMITMENT_TYPE,
     GREETING_TYPE,
     RECEIPT_TYPE,
     SEGMENT_RECORD_TYPE,
@@ -215,6 +217,8 @@ async def test_a_verifier_hands_over_the_states_it_was_to_keep(
 ) -> None:
     async with running():
         coordinator.say(audit=audit(keep_state=True))
+        [bound] = await coordinator.expect("commitment")
+        coordinator.say(reveal=pb.RevealRequest(audit_id=bound.audit_id))
         [reply] = await coordinator.expect("audit")
 
     replayed = Replayed.model_validate_json(reply.replayed_json)
@@ -235,7 +239,10 @@ async def test_a_model_is_measured_on_the_examples_that_were_kept_from_its_provi
     async with running():
         coordinator.say(audit=measuring)
         coordinator.say(audit=elsewhere)
-        measured, refused = await coordinator.expect("audit", 2)
+        [bound] = await coordinator.expect("commitment")
+        [refused] = await coordinator.expect("audit")
+        coordinator.say(reveal=pb.RevealRequest(audit_id=bound.audit_id))
+        _, measured = await coordinator.expect("audit", 2)
 
     assert Evaluated.model_validate_json(measured.replayed_json).millionths == 900_000
     assert not refused.accepted
@@ -251,14 +258,44 @@ async def test_audits_run_one_after_another_and_say_what_came_out(
         coordinator.say(audit=audit("audit_1"))
         coordinator.say(audit=audit("audit_2", step_from=4, step_to=8, segment_index=1, state=start))
         coordinator.say(lease=lease())
-        replies = await coordinator.expect("audit", 2)
+        bound = await coordinator.expect("commitment", 2)
         [reply] = await coordinator.expect("lease_reply")
+        assert coordinator.bodies("audit") == []
+        for said in bound:
+            coordinator.say(reveal=pb.RevealRequest(audit_id=said.audit_id))
+        replies = await coordinator.expect("audit", 2)
+        key = coordinator.greetings[0][0].key
 
+    for said, answer in zip(bound, replies, strict=True):
+        replayed = Replayed.model_validate_json(answer.replayed_json)
+        assert said.digest == answer_digest(said.audit_id, answer.salt, replayed)
+        signed: dict[str, object] = {"audit": id_bytes32(said.audit_id), "digest": said.digest}
+        assert recover(MARKET.registry, AUDIT_COMMITMENT_TYPE, signed, said.signature) == key
     assert [(answer.audit_id, answer.accepted) for answer in replies] == [("audit_1", True), ("audit_2", True)]
     assert [json.loads(answer.replayed_json)["state_root"] for answer in replies] == [
         trainer.state_root(7, 4), trainer.state_root(7, 8),
     ]  # fmt: skip
     assert not reply.accepted
+
+
+async def test_a_restarted_node_stands_by_the_answer_that_it_committed_to(
+    coordinator: ScriptedCoordinator, running: Running
+) -> None:
+    async with running():
+        coordinator.say(audit=audit())
+        [bound] = await coordinator.expect("commitment")
+
+    async with running():
+        for _ in range(2):  # again, as by a coordinator that has not heard of it; the ended stream may take one
+            coordinator.say(audit=audit())
+        coordinator.say(reveal=pb.RevealRequest(audit_id="audit_1"))
+        coordinator.say(reveal=pb.RevealRequest(audit_id="audit_2"))
+        known, unknown = await coordinator.expect("audit", 2)
+        again = await coordinator.expect("commitment", 2)
+
+    assert again[-1] == bound
+    assert bound.digest == answer_digest("audit_1", known.salt, Replayed.model_validate_json(known.replayed_json))
+    assert (unknown.accepted, unknown.reason) == (False, "This node has no answer to it any more.")
 
 
 async def test_a_kept_state_is_handed_over_until_it_is_released(

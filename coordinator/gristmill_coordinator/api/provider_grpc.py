@@ -14,6 +14,7 @@ from gristmill_coordinator.api.auth import issue, node_subject
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
+from gristmill_coordinator.market.operators import network
 from gristmill_coordinator.stages import audit, challenges, dispatch, metering, payables
 from gristmill_protocol.errors import BadRequest, GristmillError, PortInUse, Unavailable
 from gristmill_protocol.ids import node_prefix
@@ -46,6 +47,7 @@ _HANDLERS: dict[str, Handler] = {
     "segment": metering.segment_reported,
     "receipt": metering.receipt_reported,
     "state": audit.state_replied,
+    "commitment": audit.audit_committed,
     "audit": audit.audit_replied,
     "challenge": challenges.challenge_replied,
 }
@@ -121,7 +123,7 @@ class ProviderLink(ProviderLinkServicer):
         greeting: pb.Greeting = (await _expect(context, "greeting")).greeting
         signed: dict[str, object] = {"challenge": challenge, "provider": hello.provider}
         require_signer(info.registry_domain, GREETING_TYPE, signed, greeting.signature, hello.key)
-        await nodes.node_connected(self._co, hello)
+        await nodes.node_connected(self._co, hello, network(context.peer()))
         return hello.node_id
 
     async def _talk(self, node_id: str, context: Any) -> None:

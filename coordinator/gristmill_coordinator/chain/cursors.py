@@ -11,6 +11,7 @@ WATCHER = "watcher"
 SENDER = "sender"
 BOOKS = "books"
 WITHDRAWALS = "withdrawals"
+BONDS = "bonds"
 
 
 async def position(co: Coordinator, name: str) -> Row:

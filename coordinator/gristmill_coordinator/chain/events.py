@@ -9,6 +9,8 @@ from gristmill_coordinator.config import Config
 from gristmill_coordinator.store.store import Row, Tx
 from gristmill_coordinator.store.tables import ledger_events
 
+_MANY = 500  # more are cheaper to read all
+
 Nonce = tuple[str, int]  # of an account: its checksummed key and the statement's nonce
 
 
@@ -29,6 +31,31 @@ async def slash(tx: Tx, config: Config, provider: int, evidence: str) -> Row | N
     where = sa.and_(one.name == "Slashed", one.payee == provider, one.block <= await final_block(tx, config))
     rows = await tx.rows(sa.select(ledger_events).where(where))
     return next((row for row in rows if row.args["evidence"] == "0x" + evidence), None)
+
+
+async def funders(tx: Tx, providers: Collection[int]) -> dict[int, set[str]]:
+    """Providers -> the addresses (lower case) that paid for their bonds, final or not."""
+    one = ledger_events.c
+    query = sa.select(one.payee, one.args).where(one.name == "Bonded")
+    if len(providers) <= _MANY:
+        query = query.where(one.payee.in_(providers))
+    found: dict[int, set[str]] = {}
+    for row in await tx.rows(query):
+        found.setdefault(row.payee, set()).add(row.args["from"].lower())
+    return found
+
+
+async def patrons(tx: Tx, key: str) -> set[str]:
+    """The addresses (lower case) behind an account: its key, its owner and who paid into it.
+
+    Args:
+        key: checksummed.
+    """
+    one = ledger_events.c
+    names = one.name.in_(("AccountOpened", "Deposited"))
+    rows = await tx.rows(sa.select(one.args).where(one.key == key, one.contract == "ledger", names))
+    found = {row.args.get(name) for row in rows for name in ("owner", "from")} | {key}
+    return {address.lower() for address in found if address is not None}
 
 
 async def withdrawals(tx: Tx) -> dict[str, Row]:

@@ -23,7 +23,7 @@ from gristmill_protocol.errors import ChainUnavailable
 
 logger = structlog.get_logger()
 
-WAITING = ("sender", "settlement", "commitment", "slashing", "withdrawals")  # the stages that wait for blocks
+WAITING = ("sender", "settlement", "commitment", "slashing", "withdrawals", "bonds")  # the stages that wait for blocks
 
 _KEPT_BLOCKS = 64  # besides those that are not final yet; a deeper reorganisation has everything read again
 _SPAN = 2_000  # blocks in one query for events; nodes commonly let it be 10,000 or fewer events

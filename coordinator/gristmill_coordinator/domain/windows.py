@@ -87,11 +87,6 @@ def broken(start: Start, records: Sequence[SegmentRecord], steps_total: int) -> 
     return chain_break(records)
 
 
-def samples(*, clean_windows: int, known_after: int, new: int, known: int) -> int:
-    """How many segments of a provider's window are re-run besides the job's first: fewer once it is known."""
-    return known if clean_windows >= known_after else new
-
-
 class Opinion(StrEnum):
     """One verifier's answer, compared with the record."""
 
@@ -123,26 +118,34 @@ def compare(record: SegmentRecord, replayed: Replayed) -> Opinion:
     return Opinion.AGREES if same else Opinion.DIFFERS
 
 
-def judge_segment(record: SegmentRecord, answers: Sequence[Replayed | None], *, others: bool) -> Verdict:
+def judge_segment(
+    record: SegmentRecord, answers: Sequence[Replayed | None], *, others: bool, doubled: bool = False
+) -> Verdict:
     """The verdict on one sampled segment.
+
+    Two verifiers who got the same other result are needed for a fraud. What one of them contradicts passes on the word
+    of as many others as were asked from the start.
 
     Args:
         answers: of the verifiers asked so far, in order; None while one has not answered.
         others: whether somebody else could be asked.
+        doubled: two were asked from the start.
     """
-    first, *more = answers
-    if first is None:
-        return Verdict.PENDING
-    if compare(record, first) is Opinion.AGREES:
+    first_asked = 2 if doubled else 1
+    given = [one for one in answers if one is not None]
+    if len(given) < len(answers):
+        may_come = others or len(answers) <= first_asked
+        return Verdict.PENDING if may_come else Verdict.UNCONFIRMED
+    differing = [_digests(one) for one in given if compare(record, one) is Opinion.DIFFERS]
+    if not differing:
         return Verdict.PASSED
-    if not more:
-        return Verdict.SECOND_OPINION if others else Verdict.UNCONFIRMED
-    second = more[0]
-    if second is None:
-        return Verdict.PENDING if others else Verdict.UNCONFIRMED
-    if compare(record, second) is Opinion.AGREES:
+    if len(set(differing)) < len(differing):
+        return Verdict.FRAUD
+    if len(given) - len(differing) >= first_asked:
         return Verdict.PASSED
-    return Verdict.FRAUD if _digests(first) == _digests(second) else Verdict.NOT_REPRODUCIBLE
+    if len(given) > first_asked:
+        return Verdict.NOT_REPRODUCIBLE
+    return Verdict.SECOND_OPINION if others else Verdict.UNCONFIRMED
 
 
 def judge(verdicts: Sequence[Verdict]) -> Verdict:

@@ -15,6 +15,8 @@ from pydantic import Field
 from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.cards import Standing
 from gristmill_coordinator.domain.modes import WAYS, Checkers
+from gristmill_coordinator.domain.sampling import lock_usd_micros
+from gristmill_coordinator.market.operators import Operators
 from gristmill_protocol.jobs import GpuNeeds, Message, Plan, Sha256Hex, UsdMicros
 from gristmill_protocol.modes import Mode
 
@@ -56,6 +58,9 @@ class Offer:
     standing: Standing = Standing.PROVEN
     standing_text: str = ""
     proven_s: float = 0.0  # when its card last passed a test
+    traits: frozenset[str] = frozenset()  # besides payout: funders (lower-case addresses) and network, see operators
+    banned_until_s: float = 0.0  # unix time; from its numeric class
+    refused_s: float = 0.0  # unix time at which it last did not do a check that it was drawn for
 
     def runs_for(self, renter: str) -> bool:
         """A process is no sandbox: without a container a node runs its owner's jobs only."""
@@ -109,7 +114,8 @@ class OrderBook:
         self._rows: dict[str, int] = {}
         self._offers: list[Offer] = []
         self._classes: dict[str, int] = {}
-        self._payouts: dict[str, int] = {}
+        self._operators = Operators()
+        self._of_provider: dict[int, set[int]] = {}
         self._recipes: dict[str, Mask] = {}
         self._own: dict[str, set[int]] = {}
         self._heard = np.zeros(0)
@@ -120,11 +126,13 @@ class OrderBook:
             "slots": np.zeros(0, np.int64),
             "load": np.zeros(0, np.int64),
             "class": np.zeros(0, np.int64),
-            "payout": np.zeros(0, np.int64),
+            "operator": np.zeros(0, np.int64),
             "paused": np.zeros(0, np.bool_),
             "cpu": np.zeros(0, np.bool_),
             "anybody": np.zeros(0, np.bool_),
-            "bonded": np.zeros(0, np.bool_),
+            "bond": np.zeros(0),
+            "locked": np.zeros(0),
+            "banned_until": np.zeros(0),
             "proven": np.zeros(0, np.bool_),
             "proven_s": np.zeros(0),
         }
@@ -145,8 +153,11 @@ class OrderBook:
         columns["memory"][at] = terms.memory_bytes
         columns["slots"][at] = terms.slots
         columns["class"][at] = self._classes.setdefault(terms.numeric_class, len(self._classes))
-        columns["payout"][at] = self._payouts.setdefault(offer.payout.lower(), len(self._payouts))
-        columns["bonded"][at] = offer.bonded_usd_micros > 0
+        for row, code in self._operators.put(at, offer.traits | {offer.payout.lower()}).items():
+            columns["operator"][row] = code
+        self._of_provider.setdefault(offer.provider, set()).add(at)
+        columns["bond"][at] = offer.bonded_usd_micros
+        columns["banned_until"][at] = offer.banned_until_s
         columns["paused"][at] = terms.paused
         columns["cpu"][at] = terms.is_cpu
         columns["anybody"][at] = terms.sandbox == "docker"
@@ -163,8 +174,20 @@ class OrderBook:
 
     def unbond(self, provider: int) -> None:
         """Note that a provider's bond is gone or about to go: it gets no work until it connects with a new one."""
-        for offer in [offer for offer in self._offers if offer.provider == provider]:
-            self.put(replace(offer, bonded_usd_micros=0))
+        for at in tuple(self._of_provider.get(provider, ())):
+            self.put(replace(self._offers[at], bonded_usd_micros=0))
+
+    def related(self, node_id: str, other_id: str) -> bool:
+        """Whether two nodes seem to be one owner's; a node that is not in the book is unknown to be."""
+        mine, other = self._rows.get(node_id), self._rows.get(other_id)
+        if mine is None or other is None:
+            return False
+        return self._operators.code(mine) == self._operators.code(other)
+
+    def traits(self, node_id: str) -> frozenset[str]:
+        """All addresses (lower case) and networks that are known of a node's owner."""
+        at = self._rows.get(node_id)
+        return frozenset() if at is None else self._operators.traits(at)
 
     def heard(self, node_id: str, at_s: float) -> None:
         """Note when a node was last heard; 0 when its stream has ended."""
@@ -176,8 +199,17 @@ class OrderBook:
         at = self._rows.get(node_id)
         return 0.0 if at is None else float(self._heard[at])
 
-    def load(self, load: Mapping[str, int]) -> None:
-        """Note how many attempts and audits each node has; nodes that are not named have none."""
+    def load(self, load: Mapping[str, int], locks: Mapping[int, int]) -> None:
+        """Note how much there is to do; who is not named has nothing.
+
+        Args:
+            load: node id -> attempts and audits it has.
+            locks: provider -> micro-USD of its bond that it stakes on live jobs.
+        """
+        locked = self._columns["locked"]
+        locked[:] = 0
+        for provider, amount in locks.items():
+            self._lock(provider, amount)
         column = self._columns["load"]
         column[:] = 0
         for node_id, count in load.items():
@@ -185,11 +217,12 @@ class OrderBook:
             if at is not None:
                 column[at] = count
 
-    def busy(self, node_id: str, more: int = 1) -> None:
-        """Note that a node was just given more to do."""
+    def busy(self, node_id: str, more: int = 1, *, lock_usd_micros: int = 0) -> None:
+        """Note that a node was just given more to do, and what its provider stakes on it."""
         at = self._rows.get(node_id)
         if at is not None:
             self._columns["load"][at] += more
+            self._lock(self._offers[at].provider, lock_usd_micros)
 
     def alive(self, since_s: float) -> list[Offer]:
         """Offers of the nodes heard since."""
@@ -211,7 +244,7 @@ class OrderBook:
             left &= self._mask(only)
         considered = int(left.sum())
         excluded: dict[str, int] = {}
-        for why, fits in self._requirements(demand, since_s):
+        for why, fits in self._requirements(demand, since_s, left):
             out = int((left & ~fits).sum())
             if out:
                 excluded[why] = out
@@ -227,23 +260,28 @@ class OrderBook:
         renter: str,
         recipe: str,
         since_s: float,
-        without: Collection[str] = (),
+        unrelated_to: Collection[str] = (),
         checkers: Checkers = Checkers.SAME_CLASS,
     ) -> list[Offer]:
         """Bonded machines that can check work of this class, busy ones included.
 
         Args:
-            without: payout addresses (lower case) and node ids that must not check this work.
+            unrelated_to: nodes whose owners must not check this work.
         """
         mask = self._can_verify(renter, recipe, since_s)
         if checkers is not Checkers.ANY:
             same = self._column("class") == self._classes.get(numeric_class, -1)
             mask &= same if checkers is Checkers.SAME_CLASS else ~same
-        offers = [self._offers[at] for at in np.flatnonzero(mask)]
-        return [o for o in offers if o.payout.lower() not in without and o.node_id not in without]
+        own = [self._operators.code(self._rows[node_id]) for node_id in unrelated_to if node_id in self._rows]
+        mask &= ~np.isin(self._column("operator"), own)
+        return [self._offers[at] for at in np.flatnonzero(mask)]
 
-    def _requirements(self, demand: Demand, since_s: float) -> Iterable[tuple[str, Mask]]:
-        """Each requirement in words, with the offers that meet it; an offer counts for the first it does not meet."""
+    def _requirements(self, demand: Demand, since_s: float, left: Mask) -> Iterable[tuple[str, Mask]]:
+        """Each requirement in words, with the offers that meet it; an offer counts for the first it does not meet.
+
+        Args:
+            left: who has met all so far; the others need not be looked at.
+        """
         needed = max(demand.plan.peak_bytes, demand.gpu.memory_bytes)
         yield f"{needed / _GIB:.1f} GiB of memory", self._column("memory") >= needed
         if not demand.gpu.allow_cpu:
@@ -254,12 +292,14 @@ class OrderBook:
         yield f"the recipe {demand.recipe!r}", self._runs(demand.recipe)
         yield "a container, or the renter's own machine", self._runs_for(demand.renter)
         yield "not paused by its owner", ~self._column("paused")
-        yield "a bond", self._column("bonded")
+        yield "a bond", self._column("bond") > 0
+        yield "no proven fraud in the last 30 days", self._column("banned_until") <= since_s
         own = self._owned_by(demand.renter)
         yield "a card that has passed its test, or the renter's own machine", self._column("proven") | own
         short = demand.plan.flops <= demand.long_s * self._column("flops")
         fresh = self._column("proven_s") >= demand.tested_since_s
         yield "a card that was tested just now, for so long a job", short | fresh | own
+        yield "stake for another job", self._has_stake(demand, left)
         yield "not tried with this job before", ~self._mask(demand.excluded)
         if demand.checkers is not Checkers.OTHER_CLASSES:
             yield "another owner's machine that can check the work", self._has_verifier(demand, since_s)
@@ -268,51 +308,69 @@ class OrderBook:
         yield "a free slot", self._column("load") < self._column("slots")
 
     def _has_verifier(self, demand: Demand, since_s: float) -> Mask:
-        """Offers in whose numeric class there is an eligible verifier with another payout address.
+        """Offers in whose numeric class there is an eligible verifier of another operator.
 
-        Among a class's payouts one differs from mine if and only if the lowest or the highest does.
+        Among a class's operators one differs from mine if and only if the lowest or the highest does.
         """
         able = self._can_verify(demand.renter, demand.recipe, since_s)
-        payouts = self._column("payout")
-        codes = self._column("class") if demand.checkers is Checkers.SAME_CLASS else np.zeros_like(payouts)
-        lowest = np.full(len(self._classes), len(self._payouts))
+        operators = self._column("operator")
+        codes = self._column("class") if demand.checkers is Checkers.SAME_CLASS else np.zeros_like(operators)
+        lowest = np.full(len(self._classes), np.iinfo(np.int64).max)
         highest = np.full(len(self._classes), -1)
-        np.minimum.at(lowest, codes[able], payouts[able])
-        np.maximum.at(highest, codes[able], payouts[able])
-        mask: Mask = (highest[codes] >= 0) & ((lowest[codes] != payouts) | (highest[codes] != payouts))
+        np.minimum.at(lowest, codes[able], operators[able])
+        np.maximum.at(highest, codes[able], operators[able])
+        mask: Mask = (highest[codes] >= 0) & ((lowest[codes] != operators) | (highest[codes] != operators))
+        return mask
+
+    def _has_stake(self, demand: Demand, left: Mask) -> Mask:
+        """Offers whose provider has bond left for this job's lock, at its estimated cost."""
+        plan = demand.plan
+        share = lock_usd_micros(1_000_000, plan.segments, plan.window_segments) / 1_000_000
+        # To pick rows costs more than to compute all, unless they are few.
+        few = 4 * np.count_nonzero(left) < len(left)
+        rows = np.flatnonzero(left) if few else slice(len(left))
+        mask: Mask = np.zeros(len(left), np.bool_)
+        free = self._columns["bond"][rows] - self._columns["locked"][rows]
+        mask[rows] = self._cost(rows, demand) * share <= free
         return mask
 
     def _has_foreign(self, demand: Demand, since_s: float) -> Mask:
-        """Offers for which two other payout addresses have eligible verifiers of another numeric class.
+        """Offers for which two other operators have eligible verifiers of another numeric class.
 
-        A payout counts for a class unless all its eligible machines are of that class.
+        An operator counts for a class unless all its eligible machines are of that class.
         """
         able = self._can_verify(demand.renter, demand.recipe, since_s)
-        codes, payouts = self._column("class"), self._column("payout")
-        lowest = np.full(len(self._payouts), len(self._classes))
-        highest = np.full(len(self._payouts), -1)
-        np.minimum.at(lowest, payouts[able], codes[able])
-        np.maximum.at(highest, payouts[able], codes[able])
+        codes = self._column("class")
+        known, operators = np.unique(self._column("operator"), return_inverse=True)
+        lowest = np.full(len(known), len(self._classes))
+        highest = np.full(len(known), -1)
+        np.minimum.at(lowest, operators[able], codes[able])
+        np.maximum.at(highest, operators[able], codes[able])
         only = np.where(lowest == highest, highest, -1)
         of_one_class = np.bincount(only[only >= 0], minlength=len(self._classes))
-        own = (highest[payouts] >= 0) & (only[payouts] != codes)
+        own = (highest[operators] >= 0) & (only[operators] != codes)
         mask: Mask = (highest >= 0).sum() - of_one_class[codes] - own >= WAYS[Mode.TOLERANCE].verifiers
         return mask
 
     def _can_verify(self, renter: str, recipe: str, since_s: float) -> Mask:
         heard: Mask = self._heard[: len(self._offers)] >= since_s
         slots: Mask = self._column("slots") > 0
-        mask: Mask = heard & slots & self._column("bonded") & ~self._column("paused")
+        trusted: Mask = (self._column("bond") > 0) & (self._column("banned_until") <= since_s)
+        mask: Mask = heard & slots & trusted & ~self._column("paused")
         return mask & self._runs(recipe) & self._runs_for(renter)
 
     def _cheapest(self, rows: NDArray[np.intp], demand: Demand) -> NDArray[np.intp]:
         if len(rows) <= _TOP:
             return rows
+        return rows[np.argpartition(self._cost(rows, demand), _TOP)[:_TOP]]
+
+    def _cost(self, rows: NDArray[np.intp] | slice, demand: Demand) -> NDArray[np.float64]:
+        """About what the job costs on these offers, micro-USD, without its downloads."""
         rate = pricing.usd_micros_per_ms(1.0, verifier_bps=demand.verifier_bps, royalty_bps=demand.royalty_bps)
         work_ms = demand.plan.limit_s * 1000 or demand.plan.flops * 1000 / self._columns["flops"][rows]
         duration_ms = pricing.STARTUP_MS + work_ms
-        cost = self._columns["ask"][rows] * rate * duration_ms
-        return rows[np.argpartition(cost, _TOP)[:_TOP]]
+        cost: NDArray[np.float64] = self._columns["ask"][rows] * rate * duration_ms
+        return cost
 
     def _fit(self, at: int, demand: Demand) -> Fit:
         offer = self._offers[at]
@@ -347,7 +405,11 @@ class OrderBook:
         mask[[self._rows[node_id] for node_id in node_ids if node_id in self._rows]] = True
         return mask
 
+    def _lock(self, provider: int, amount: int) -> None:
+        self._columns["locked"][list(self._of_provider.get(provider, ()))] += amount
+
     def _forget_sets(self, at: int) -> None:
+        self._of_provider[self._offers[at].provider].discard(at)
         for recipe in self._offers[at].terms.recipes:
             self._recipes[recipe][at] = False
         for renter in self._offers[at].terms.own_renters:

@@ -1,14 +1,17 @@
 """Nodes as they come and go: who they are on chain, what they offer, when they were last heard."""
 
+from collections.abc import Collection, Sequence
+
 import sqlalchemy as sa
 import structlog
 from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.chain import events as chain_events
 from gristmill_coordinator.domain import cards
 from gristmill_coordinator.market.book import Offer, Terms
 from gristmill_coordinator.store.store import Row, Tx
-from gristmill_coordinator.store.tables import nodes
+from gristmill_coordinator.store.tables import bans, nodes
 from gristmill_protocol.errors import BadRequest, Conflict, NotAllowed
 from gristmill_protocol.money import format_usd
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -18,9 +21,11 @@ logger = structlog.get_logger()
 _MAX_NAME = 60
 
 
-async def node_connected(co: Coordinator, hello: pb.Hello) -> None:
+async def node_connected(co: Coordinator, hello: pb.Hello, network: str = "") -> None:
     """Know a node whose key has been proven by its greeting.
 
+    Args:
+        network: market.operators.network of where it dialled from.
     Raises:
         NotAllowed: the provider's on-chain node key is another, or its bond is too small.
         Conflict: the node id belongs to another provider.
@@ -47,6 +52,7 @@ async def node_connected(co: Coordinator, hello: pb.Hello) -> None:
         "bonded_usd_micros": provider.bonded_usd_micros,
         "name": hello.name[:_MAX_NAME] or hello.node_id,
         "version": hello.version[:_MAX_NAME],
+        "network": network,
         "connected": True,
         "heard_s": now,
         "changed_s": now,
@@ -116,8 +122,23 @@ async def node_disconnected(co: Coordinator, node_id: str) -> None:
 async def refresh(co: Coordinator, since_s: float) -> None:
     """Put the nodes that changed since into the book: all of them at the start, other replicas' later."""
     async with co.store.read() as tx:
-        for row in await tx.rows(sa.select(nodes).where(nodes.c.changed_s >= since_s)):
-            _put(co, row)
+        await _put(co, tx, await tx.rows(sa.select(nodes).where(nodes.c.changed_s >= since_s)))
+
+
+async def provider_changed(co: Coordinator, provider: int) -> None:
+    """Put what the chain and our verdicts now say of a provider into the book, for all its nodes.
+
+    Raises:
+        ChainUnavailable: what it bonds cannot be looked up now.
+    """
+    state = await co.chain.provider(provider)
+    mine = nodes.c.provider == provider
+    bonded = state.bonded_usd_micros if state.active else 0
+    async with co.store.write() as tx:
+        values = {"bonded_usd_micros": bonded, "payout": state.payout, "changed_s": co.clock()}
+        await tx.run(sa.update(nodes).where(mine).values(**values))
+        await _put(co, tx, await tx.rows(sa.select(nodes).where(mine)))
+        tx.wake("matching", "audit")
 
 
 def listening_since(co: Coordinator) -> float:
@@ -146,30 +167,48 @@ async def _look_at_card(tx: Tx, node_id: str, terms: Terms) -> None:
     await tx.run(sa.update(nodes).where(changed).values(card=card, proven_s=0.0, **untested))
 
 
+async def rebook(co: Coordinator, providers: Collection[int]) -> None:
+    """Put what our rows now say of these providers' nodes into the book."""
+    async with co.store.read() as tx:
+        await _put(co, tx, await tx.rows(sa.select(nodes).where(nodes.c.provider.in_(providers))))
+
+
+async def unwilling(co: Coordinator, tx: Tx, node_id: str) -> None:
+    """Note that a node did not do a check that it was drawn for."""
+    await tx.run(sa.update(nodes).where(nodes.c.node_id == node_id).values(refused_s=co.clock(), changed_s=co.clock()))
+    await _book(co, tx, node_id)
+
+
 async def _book(co: Coordinator, tx: Tx, node_id: str) -> None:
-    row = await tx.row(sa.select(nodes).where(nodes.c.node_id == node_id))
-    if row is not None:
-        _put(co, row)
+    await _put(co, tx, await tx.rows(sa.select(nodes).where(nodes.c.node_id == node_id)))
 
 
-def _put(co: Coordinator, row: Row) -> None:
-    if row.offer is None:
-        return
-    co.book.put(
-        Offer(
-            node_id=row.node_id,
-            provider=row.provider,
-            payout=row.payout,
-            key=row.key,
-            name=row.name,
-            bonded_usd_micros=row.bonded_usd_micros,
-            terms=Terms.model_validate(row.offer),
-            standing=cards.Standing(row.standing),
-            standing_text=row.standing_text,
-            proven_s=row.proven_s,
+async def _put(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> None:
+    rows = [row for row in rows if row.offer is not None]
+    providers = {row.provider for row in rows}
+    funders = await chain_events.funders(tx, providers)
+    banned = {(row.provider, row.numeric_class): row.until_s for row in await tx.rows(sa.select(bans))}
+    for row in rows:
+        terms = Terms.model_validate(row.offer)
+        traits = {*funders.get(row.provider, ()), row.network} - {""}
+        co.book.put(
+            Offer(
+                node_id=row.node_id,
+                provider=row.provider,
+                payout=row.payout,
+                key=row.key,
+                name=row.name,
+                bonded_usd_micros=row.bonded_usd_micros,
+                terms=terms,
+                standing=cards.Standing(row.standing),
+                standing_text=row.standing_text,
+                proven_s=row.proven_s,
+                traits=frozenset(traits),
+                banned_until_s=banned.get((row.provider, terms.numeric_class), 0.0),
+                refused_s=row.refused_s,
+            )
         )
-    )
-    co.book.heard(row.node_id, max(row.heard_s, co.pulse.heard_s(row.node_id)) if row.connected else 0.0)
+        co.book.heard(row.node_id, max(row.heard_s, co.pulse.heard_s(row.node_id)) if row.connected else 0.0)
 
 
 def _terms(offer: pb.Offer) -> Terms:

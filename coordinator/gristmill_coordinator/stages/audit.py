@@ -1,34 +1,38 @@
 """Stage 5b, audit: sampled segments are run again elsewhere, blindly; the digests are compared, the verdict written."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 import structlog
+from eth_utils.address import to_checksum_address
 from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.chain import events as chain_events
 from gristmill_coordinator.domain.jobs import Ending
-from gristmill_coordinator.domain.modes import WAYS, Checkers, is_whole
+from gristmill_coordinator.domain.modes import MEASUREMENT, WAYS, Checkers, is_whole
 from gristmill_coordinator.domain.windows import Finding, Opinion, Verdict, compare, judge, judge_segment
-from gristmill_coordinator.market.nodes import holds
+from gristmill_coordinator.market.nodes import holds, rebook, unwilling
 from gristmill_coordinator.stages import tolerating, wholes
 from gristmill_coordinator.stages.commitment import new_audit
-from gristmill_coordinator.stages.verifying import second_verifiers, serve
+from gristmill_coordinator.stages.verifying import MAX_REFUSALS, dropped, other_verifiers, serve
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
-from gristmill_coordinator.store.cases import SECOND_OPINION, Case, cases
+from gristmill_coordinator.store.cases import SECOND, SECOND_OPINION, Case, cases
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
-from gristmill_coordinator.store.tables import audits, jobs, segments, windows
+from gristmill_coordinator.store.tables import audits, jobs, nodes, segments, windows
 from gristmill_protocol.canonical import sha256_json
-from gristmill_protocol.commitments import SegmentRecord, SignedRecord
+from gristmill_protocol.commitments import SegmentRecord, SignedRecord, answer_digest
+from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import Quote, WindowState
-from gristmill_protocol.progress import Replayed
+from gristmill_protocol.progress import Evaluated, Replayed, trainer_event
+from gristmill_protocol.signing import AUDIT_COMMITMENT_TYPE, require_signer
 from gristmill_protocol.v1 import provider_pb2 as pb
 
 logger = structlog.get_logger()
 
 _AGAIN_S = 1.0
-_MAX_REFUSALS = 5  # of one audit: then it is the segment that cannot be re-run
 
 
 async def step(co: Coordinator) -> int:
@@ -55,8 +59,31 @@ async def step(co: Coordinator) -> int:
     return judged
 
 
+async def audit_committed(co: Coordinator, node_id: str, said: pb.AuditCommitment) -> None:
+    """Bind a verifier to its answer, which it says when it is asked to; the first commitment to an audit stands.
+
+    Raises:
+        BadSignature: it is not its node's.
+    """
+    signed: dict[str, object] = {"audit": id_bytes32(said.audit_id), "digest": said.digest}
+    async with co.store.read() as tx:
+        key = await tx.value(sa.select(nodes.c.key).where(nodes.c.node_id == node_id))
+    require_signer(co.chain.info.registry_domain, AUDIT_COMMITMENT_TYPE, signed, said.signature, key)
+    mine = sa.and_(audits.c.audit_id == said.audit_id, audits.c.node_id == node_id, audits.c.outcome == "pending")
+    async with co.store.write() as tx:
+        audit = await tx.row(sa.select(audits).where(mine, audits.c.committed.is_(None)))
+        if audit is None:
+            logger.warning("foreign_audit", node_id=node_id, audit_id=said.audit_id)
+            return
+        # The window first, as in verdicts.void: two transactions that lock in different orders wait for ever.
+        await change(tx, windows, windows.c.window_id == audit.window_id, reason=windows.c.reason)
+        bound = {"committed": said.digest.hex(), "commitment_signature": said.signature}
+        await change(tx, audits, sa.and_(mine, audits.c.committed.is_(None)), **bound)
+        tx.wake("audit")
+
+
 async def audit_replied(co: Coordinator, node_id: str, reply: pb.AuditReply) -> None:
-    """Store a verifier's answer; the first answer to an audit stands."""
+    """Store the answer that a verifier had committed to; anything else counts as a refusal."""
     unanswered = sa.and_(audits.c.outcome == "pending", audits.c.replayed.is_(None))
     mine = sa.and_(audits.c.audit_id == reply.audit_id, audits.c.node_id == node_id, unanswered)
     async with co.store.write() as tx:
@@ -64,19 +91,18 @@ async def audit_replied(co: Coordinator, node_id: str, reply: pb.AuditReply) -> 
         if audit is None:
             logger.warning("foreign_audit", node_id=node_id, audit_id=reply.audit_id)
             return
-        # The window first, as in verdicts.void: two transactions that lock in different orders wait for ever.
         await change(tx, windows, windows.c.window_id == audit.window_id, reason=windows.c.reason)
         where = sa.and_(segments.c.attempt_id == audit.attempt_id, segments.c.segment == audit.segment)
         record = SignedRecord.model_validate(await tx.value(sa.select(segments.c.signed).where(where))).record
-        replayed = _replayed(record, reply)
-        if is_whole(audit.why) and (answer := wholes.answer(audit, replayed, reply)) is not None:
-            await wholes.note(co, tx, audit, answer)
-        elif replayed is not None and not is_whole(audit.why):
-            await _note(co, tx, audit, record, replayed)
+        answer = _revealed(audit, record, reply)
+        if answer is not None and is_whole(audit.why):
+            await wholes.note(co, tx, audit, answer, salt=reply.salt)
+        elif isinstance(answer, Replayed):
+            await _note(co, tx, audit, record, answer, salt=reply.salt)
         else:
             logger.warning("audit_refused", node_id=node_id, audit_id=reply.audit_id, why=reply.reason)
-            refusal = {"refused": {**audit.refused, node_id: co.clock()}, "refusals": audit.refusals + 1}
-            await change(tx, audits, mine, node_id=None, sent_s=0.0, **refusal)
+            await change(tx, audits, mine, **dropped(audit, {node_id: co.clock()}, refusals=1))
+            await unwilling(co, tx, node_id)
         tx.wake("audit")
 
 
@@ -101,29 +127,34 @@ async def state_replied(co: Coordinator, node_id: str, reply: pb.StateReply) -> 
         tx.wake("audit")
 
 
-def _replayed(record: SegmentRecord, reply: pb.AuditReply) -> Replayed | None:
-    """The answer, if it is one to the question that was asked."""
-    if not reply.accepted:
+def _revealed(audit: Row, record: SegmentRecord, reply: pb.AuditReply) -> Replayed | Evaluated | None:
+    """The answer, if it is the one committed to, one to the question that was asked, and was asked for."""
+    if not reply.accepted or audit.committed is None or not audit.reveal_s:
         return None
     try:
-        replayed = Replayed.model_validate_json(reply.replayed_json)
+        answer = trainer_event.validate_json(reply.replayed_json)
     except ValidationError:
         return None
-    asked = (record.step_from, record.step_to)
-    return replayed if (replayed.step_from, replayed.step_to) == asked else None
+    if audit.why.startswith(MEASUREMENT):
+        if not isinstance(answer, Evaluated):
+            return None
+    elif not isinstance(answer, Replayed) or (answer.step_from, answer.step_to) != (record.step_from, record.step_to):
+        return None
+    return answer if answer_digest(audit.audit_id, reply.salt, answer).hex() == audit.committed else None
 
 
-async def _note(co: Coordinator, tx: Tx, audit: Row, record: SegmentRecord, replayed: Replayed) -> None:
+async def _note(co: Coordinator, tx: Tx, audit: Row, record: SegmentRecord, replayed: Replayed, *, salt: bytes) -> None:
     """Keep the answer and tell the renter; what follows from it is decided once all answers are there."""
     quote = Quote.model_validate(await tx.value(sa.select(jobs.c.quote).where(jobs.c.job_id == audit.job_id)))
     if WAYS[quote.mode].keep_state and audit.why != SECOND_OPINION:
-        values = replayed.model_dump(mode="json")
-        await change(tx, audits, audits.c.audit_id == audit.audit_id, replayed=values)  # its distance counts
+        values = {"replayed": replayed.model_dump(mode="json"), "salt": salt.hex()}
+        await change(tx, audits, audits.c.audit_id == audit.audit_id, **values)  # its distance counts
         return
     agrees = compare(record, replayed) is Opinion.AGREES
     outcome, word = ("passed", "matched") if agrees else ("mismatch", "did not match")
     still_open = sa.and_(audits.c.audit_id == audit.audit_id, audits.c.outcome == "pending")
-    if await change(tx, audits, still_open, replayed=replayed.model_dump(mode="json"), outcome=outcome):
+    answer = {"replayed": replayed.model_dump(mode="json"), "salt": salt.hex(), "outcome": outcome}
+    if await change(tx, audits, still_open, **answer):
         text = f"Segment {audit.segment} was re-run by {audit.verifier_name!r} and {word}."
         fields = {"segment": audit.segment, "outcome": outcome}
         await job_rows.tell(tx, audit.job_id, "audit", text, now=co.clock(), **fields)
@@ -133,7 +164,7 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
     """Judge the window if its audits allow it; whether it was judged."""
     if not case.way.samples:
         return await wholes.conclude(co, case)
-    if any(one.refusals >= _MAX_REFUSALS for one in case.audits):
+    if any(one.refusals >= MAX_REFUSALS for one in case.audits if one.why != SECOND):
         return await _void(co, case, Finding.NOT_RUN, "Its sampled segment could not be run again by others.")
     missing = await _missing(co, case)
     if missing is not None:
@@ -141,7 +172,7 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
     verdicts_ = _by_segment(co, case)
     verdict = judge(list(verdicts_.values()))
     if verdict is Verdict.FRAUD:
-        return await _fraud(co, case, [index for index in verdicts_ if verdicts_[index] is Verdict.FRAUD])
+        return await _convict(co, case, [index for index in verdicts_ if verdicts_[index] is Verdict.FRAUD])
     if verdict is Verdict.TOO_FAR:
         return await _void(co, case, Finding.TOO_FAR, tolerating.TOO_FAR)
     if verdict is Verdict.NOT_COMPARABLE:
@@ -163,7 +194,12 @@ def _by_segment(co: Coordinator, case: Case) -> dict[int, Verdict]:
     if case.way.keep_state:
         return tolerating.judge(co, case)
     return {
-        index: judge_segment(case.record(index), case.answers(index), others=_can_be_confirmed(co, case, index))
+        index: judge_segment(
+            case.record(index),
+            case.answers(index),
+            others=_can_be_confirmed(co, case, index),
+            doubled=case.doubled(index),
+        )
         for index in sorted({one.segment for one in case.audits})
     }
 
@@ -171,7 +207,7 @@ def _by_segment(co: Coordinator, case: Case) -> dict[int, Verdict]:
 def _can_be_confirmed(co: Coordinator, case: Case, index: int) -> bool:
     """Whether a second verifier is there or may yet come: machines reconnect, and others join."""
     asked_s = max(co.started_s, *(one.sent_s for one in case.of_segment(index)))
-    return bool(second_verifiers(co, case, index)) or co.clock() <= asked_s + co.config.audit_timeout_s
+    return bool(other_verifiers(co, case, index)) or co.clock() <= asked_s + co.config.audit_timeout_s
 
 
 async def _missing(co: Coordinator, case: Case) -> str | None:
@@ -204,22 +240,46 @@ async def _pass(co: Coordinator, case: Case) -> bool:
     async with co.store.write() as tx:
         if not await claimed(tx, windows, case.window):
             return False
-        agreeing = [one.verifier for one in case.audits if one.outcome == "passed"]
+        wrong = {one.verifier for one in case.audits if one.outcome == "mismatch"}
+        agreeing = [one for one in case.audits if one.outcome == "passed" and one.verifier not in wrong]
         named = case.attempt.verifier
+        counts = bool(agreeing) and not await _among_friends(co, tx, case, agreeing)
         await verdicts.accept(
             tx,
             case.window,
-            verifier=named if named in agreeing else Counter(agreeing).most_common(1)[0][0],
+            verifier=Counter(one.verifier for one in agreeing).most_common(1)[0][0] if named in wrong else named,
             steps_from=first.step_from,
             state_root=last.state_root,
             state=case.state_after(case.last_index),
-            provider=case.attempt.provider,
+            credit=case.attempt.provider if counts else None,
         )
         # Another kind of machine may come out elsewhere through no fault of its owner.
-        wrong = [one for one in case.audits if one.outcome == "mismatch"]
-        for audit in wrong if case.way.checkers is Checkers.SAME_CLASS else ():
-            await verdicts.disgrace(tx, audit.verifier)
+        for verifier in sorted(wrong) if case.way.checkers is Checkers.SAME_CLASS else ():
+            await verdicts.disgrace(tx, verifier)
     return True
+
+
+async def _among_friends(co: Coordinator, tx: Tx, case: Case, agreeing: Sequence[Row]) -> bool:
+    """Whether the renter or a verifier seems to be the provider's owner: such work would farm a standing."""
+    provider = case.attempt.node_id
+    patrons = await chain_events.patrons(tx, to_checksum_address(case.job.renter))
+    return bool(patrons & co.book.traits(provider)) or any(co.book.related(provider, one.node_id) for one in agreeing)
+
+
+async def _convict(co: Coordinator, case: Case, found: list[int]) -> bool:
+    """A fraud, and what follows for verifiers who had agreed with it: they can't have run what they vouched for."""
+    numeric_class, now = case.attempt.numeric_class, co.clock()
+    vouched = [one for index in found for one in case.of_segment(index) if one.outcome == "passed"]
+    async with co.store.write() as tx:
+        if vouched and await claimed(tx, windows, case.window):
+            for one in vouched:
+                await verdicts.disgrace(tx, one.verifier)
+                await verdicts.ban(tx, one.verifier, numeric_class, now=now)
+                text = f"{one.verifier_name!r} had agreed with it, and checks no such work for 30 days."
+                await job_rows.tell(tx, case.job.job_id, "audit", text, now=now, segment=one.segment)
+    convicted = await _fraud(co, case, found)
+    await rebook(co, {case.attempt.provider, *(one.verifier for one in vouched)})
+    return convicted
 
 
 async def _fraud(co: Coordinator, case: Case, found: list[int]) -> bool:

@@ -1,7 +1,6 @@
 """Stage 5a, commitment: windows close, their roots go on chain in one transaction, a later block draws the samples."""
 
 import math
-from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -11,8 +10,9 @@ from gristmill_coordinator.chain.port import AnchorCall
 from gristmill_coordinator.chain.sender import submit
 from gristmill_coordinator.domain.gas import Outcome
 from gristmill_coordinator.domain.jobs import ACTIVE
-from gristmill_coordinator.domain.modes import WAYS, checks
-from gristmill_coordinator.domain.windows import Finding, Start, broken, kept, samples
+from gristmill_coordinator.domain.modes import WAYS, Way, checks
+from gristmill_coordinator.domain.sampling import samples_ppm
+from gristmill_coordinator.domain.windows import Finding, Start, broken, kept
 from gristmill_coordinator.stages.loop import REFUSED_AGAIN_S, each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
@@ -23,14 +23,14 @@ from gristmill_coordinator.store.tables import (
     attempts,
     audits,
     jobs,
+    nodes,
     segments,
-    standings,
     transactions,
     windows,
 )
 from gristmill_protocol.canonical import sha256_json
-from gristmill_protocol.commitments import SignedRecord, draw_segments, window_root
-from gristmill_protocol.jobs import AttemptState, JobSpec, Quote, WindowState
+from gristmill_protocol.commitments import PPM, SignedRecord, draw_seconds, draw_seed, draw_segments, window_root
+from gristmill_protocol.jobs import AttemptState, JobSpec, Quote, SampleBasis, WindowState
 from gristmill_protocol.merkle import InclusionProof, merkle_root, prove
 
 _AGAIN_S = 1.0
@@ -177,38 +177,17 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
         return 0
     waiting = sa.and_(windows.c.anchor_id == anchor.anchor_id, windows.c.state == WindowState.COMMITTED)
     rows = await tx.rows(sa.select(windows).where(waiting))
-    clean = await _clean_windows(tx, rows)
+    attempts_ = await job_rows.by_id(tx, attempts, [row.attempt_id for row in rows])
     jobs_ = await job_rows.by_id(tx, jobs, [row.job_id for row in rows])
+    clean = await job_rows.clean_windows(tx, [one.provider for one in attempts_.values()])
     for row in rows:
-        way = WAYS[Quote.model_validate(jobs_[row.job_id].quote).mode]
+        attempt, job = attempts_[row.attempt_id], jobs_[row.job_id]
+        way = WAYS[Quote.model_validate(job.quote).mode]
         if not way.samples:
-            await _judge_as_a_whole(co, tx, row, jobs_[row.job_id], beacon)
+            await _judge_as_a_whole(co, tx, row, job, beacon)
             continue
-        drawn = draw_segments(
-            beacon=beacon,
-            job_id=row.job_id,
-            window_id=row.window_id,
-            root=bytes.fromhex(row.root),
-            first_index=row.first_index,
-            count=row.segments,
-            samples=way.samples
-            * samples(
-                clean_windows=clean.get(row.attempt_id, 0),
-                known_after=co.config.known_after_windows,
-                new=co.config.samples_new,
-                known=co.config.samples_known,
-            ),
-        )
-        now = co.clock()
-        values = {"state": WindowState.SAMPLED, "beacon": beacon.hex(), "sampled_s": now, "due_s": 0.0}
-        await tx.run(sa.update(windows).where(windows.c.window_id == row.window_id).values(**values))
-        for index in drawn:
-            await tx.add(audits, new_audit(row, index, "first" if index == 0 else "drawn"))
-            if way.verifiers > 1:
-                await tx.add(audits, new_audit(row, index, SECOND))
-        names = ", ".join(map(str, drawn))
-        text = f"A public random number drew {'segment' if len(drawn) == 1 else 'segments'} {names} for checking."
-        await job_rows.tell(tx, row.job_id, "audit", text, now=now, window_id=row.window_id, segments=list(drawn))
+        basis = await _basis(co, tx, row, attempt, job, clean.get(attempt.provider, 0), way)
+        await _draw_window(co, tx, row, beacon, basis, way)
     tx.wake("audit")
     return len(rows)
 
@@ -229,6 +208,53 @@ async def _judge_as_a_whole(co: Coordinator, tx: Tx, row: Row, job: Row, beacon:
     await job_rows.tell(tx, row.job_id, "audit", text, now=now, window_id=row.window_id)
 
 
+async def _basis(
+    co: Coordinator, tx: Tx, window: Row, attempt: Row, job: Row, clean_windows: int, way: Way
+) -> SampleBasis:
+    """What decides how much of a window is drawn. A lock counts as far as there is still a bond behind it."""
+    bond = await tx.value(sa.select(nodes.c.bonded_usd_micros).where(nodes.c.node_id == attempt.node_id))
+    return SampleBasis(
+        price_usd_micros=attempt.price_usd_micros * window.steps // job.steps,
+        lock_usd_micros=min(attempt.lock_usd_micros, bond or 0),
+        clean_windows=clean_windows,
+        assurance=JobSpec.model_validate(job.spec).assurance,
+        second_ppm=co.config.sampling.second_ppm if way.verifiers == 1 else PPM,
+    )
+
+
+async def _draw_window(co: Coordinator, tx: Tx, window: Row, beacon: bytes, basis: SampleBasis, way: Way) -> None:
+    drawn_ppm = way.samples * samples_ppm(basis, window.segments, co.config.sampling)
+    seed = window_seed(window, beacon)
+    drawn = draw_segments(seed, first_index=window.first_index, count=window.segments, samples_ppm=drawn_ppm)
+    seconds = draw_seconds(seed, drawn, second_ppm=basis.second_ppm)
+    now = co.clock()
+    values = {
+        "state": WindowState.SAMPLED,
+        "beacon": beacon.hex(),
+        "sampled_s": now,
+        "samples_ppm": drawn_ppm,
+        "basis": basis.model_dump(mode="json"),
+        "due_s": 0.0,
+    }
+    await tx.run(sa.update(windows).where(windows.c.window_id == window.window_id).values(**values))
+    for index in drawn:
+        await tx.add(audits, new_audit(window, index, "first" if index == 0 else "drawn"))
+    for index in seconds:
+        await tx.add(audits, new_audit(window, index, SECOND))
+    names = ", ".join(map(str, drawn))
+    text = f"A public random number drew {'segments' if len(drawn) > 1 else 'segment'} {names} for checking."
+    if not drawn:
+        text = "A public random number drew no segment of these for checking."
+    await job_rows.tell(tx, window.job_id, "audit", text, now=now, window_id=window.window_id, segments=list(drawn))
+
+
+def window_seed(window: Row, beacon: bytes) -> bytes:
+    """The seed of all draws about a window."""
+    return draw_seed(
+        beacon=beacon, job_id=window.job_id, window_id=window.window_id, root=bytes.fromhex(window.root)
+    )  # fmt: skip
+
+
 def new_audit(window: Row, segment: int, why: str) -> dict[str, object]:
     """The row of an audit; its id follows from what it is about, so that it is made once."""
     digest = sha256_json([window.window_id, segment, why]).hex()[:24]
@@ -241,15 +267,6 @@ def new_audit(window: Row, segment: int, why: str) -> dict[str, object]:
         "why": why,
         "refused": {},
     }
-
-
-async def _clean_windows(tx: Tx, rows: Sequence[Row]) -> dict[str, int]:
-    query = (
-        sa.select(attempts.c.attempt_id, standings.c.clean_windows)
-        .join(standings, standings.c.provider == attempts.c.provider)
-        .where(attempts.c.attempt_id.in_([row.attempt_id for row in rows]))
-    )
-    return {row[0]: row[1] for row in await tx.rows(query)}
 
 
 def _epoch_end(now: float, every_s: float) -> float:

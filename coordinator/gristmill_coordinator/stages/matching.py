@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
-from gristmill_coordinator.domain import pricing
+from gristmill_coordinator.domain import pricing, sampling
 from gristmill_coordinator.domain.jobs import JobReason, reasons
 from gristmill_coordinator.domain.modes import WAYS
 from gristmill_coordinator.domain.windows import EXCLUDING
@@ -51,13 +51,13 @@ async def step(co: Coordinator) -> int:
     if not rows:
         return 0
     async with co.store.read() as tx:
-        co.book.load(await job_rows.loads(tx))
+        co.book.load(await job_rows.loads(tx), await job_rows.locks(tx))
         pasts = await _pasts(co, tx, rows)
     placed: list[tuple[Row, Placement | str]] = []
     for row in rows:
         found = _place(co, row, pasts[row.job_id])
         if isinstance(found, Placement):
-            co.book.busy(found.offer.node_id)
+            co.book.busy(found.offer.node_id, lock_usd_micros=_lock(row, found))
         placed.append((row, found))
     async with co.store.write() as tx:
         for row, found in placed:
@@ -175,6 +175,7 @@ async def _lease(co: Coordinator, tx: Tx, row: Row, past: Past, found: Placement
             numeric_class=terms.numeric_class,
             verifier=found.verifier,
             price_usd_micros=found.price_usd_micros,
+            lock_usd_micros=_lock(row, found),
             lease_id=co.new_id("lease"),
             state=AttemptState.OFFERED,
             step_from=row.steps_accepted,
@@ -187,6 +188,11 @@ async def _lease(co: Coordinator, tx: Tx, row: Row, past: Past, found: Placement
         )
     )
     await job_rows.tell(tx, row.job_id, "state", text, now=now, provider=found.offer.provider, device=terms.device)
+
+
+def _lock(row: Row, found: Placement) -> int:
+    plan = Quote.model_validate(row.quote).plan
+    return sampling.lock_usd_micros(found.price_usd_micros, plan.segments, plan.window_segments)
 
 
 async def _wait(co: Coordinator, tx: Tx, row: Row, why: str) -> None:

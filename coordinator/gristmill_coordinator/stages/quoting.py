@@ -8,15 +8,16 @@ import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.port import RecipeTerms
-from gristmill_coordinator.domain import modes, pricing, tolerance, verifiers, windows
+from gristmill_coordinator.domain import modes, pricing, sampling, tolerance
 from gristmill_coordinator.domain.modes import WAYS
 from gristmill_coordinator.market.book import Demand, Fit, Offer, Ranking
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.store.store import Tx
+from gristmill_protocol import commitments
 from gristmill_protocol.errors import BudgetBelowQuote, NoOfferFits, TooLarge, UnknownRecipe
-from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider, QuotedReplica
+from gristmill_protocol.jobs import JobSpec, Plan, Quote, QuotedProvider, QuotedReplica, SampleBasis
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import format_usd
 from gristmill_trainer import catalog
@@ -24,6 +25,8 @@ from gristmill_trainer.recipe import Gpu
 
 # A job may turn out slower than measured, wait for a machine, move once: its statements have to outlive all that.
 _PATIENCE = 4
+
+_UNWILLING_S = 3_600.0
 
 
 async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
@@ -39,7 +42,7 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
     recipe = catalog.find(spec.recipe)
     recipe_id, terms = await recipe_terms(co, spec.recipe)
     async with co.store.read() as tx:
-        co.book.load(await job_rows.loads(tx))
+        co.book.load(await job_rows.loads(tx), await job_rows.locks(tx))
     wanted = Demand(
         renter=renter,
         recipe=spec.recipe,
@@ -51,13 +54,13 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
     mode, demand, ranking = _rank(co, modes.choices(spec, whole=recipe.info.whole), wanted)
     best, quote_id = ranking.fits[0], co.new_id("quote")
     if mode is Mode.REPLICATE:
-        ranking, replicas = split_replicas(ranking, spec.replicas, seed=quote_id.encode())
+        ranking, replicas = split_replicas(co, ranking, spec.replicas, seed=quote_id.encode())
     else:
         replicas = ()
     again = sum(one.price_usd_micros for one in replicas)
     price = best.price.usd_micros + again
     _require_worth(co, spec, price, best.price.duration_ms)
-    foreign = next((fit for fit in ranking.fits if fit.offer.payout != best.offer.payout), best)
+    foreign = next((fit for fit in ranking.fits if not _related(co, fit, best)), best)
     cap = pricing.cap(price, foreign.price.usd_micros + again, spec.budget_usd_micros)
     candidates = _candidates(co, demand, ranking, cap - again, seed=quote_id.encode(), replicas=replicas)
     plan = recipe.plan(spec.settings, spec.stats, _gpu(best))
@@ -85,7 +88,7 @@ async def quote(co: Coordinator, renter: str, spec: JobSpec) -> Quote:
         excluded=dict(ranking.excluded),
         mode=mode,
         guarantee=GUARANTEES[mode],
-        verification=await _verification(co, plan, mode, demand, best.offer)
+        verification=await _verification(co, spec, plan, mode, demand, best)
         if WAYS[mode].samples
         else modes.how(mode, spec, plan),
     )
@@ -128,6 +131,9 @@ async def recipe_terms(co: Coordinator, recipe: str) -> tuple[int, RecipeTerms]:
 def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[str, ...], seed: bytes) -> int:
     """Payee id of the verifier that a statement for this machine names, best without these nodes.
 
+    It is drawn like those who check, and paid for being one of them: who checks is not known before there is something
+    to check. So it is best none that lately did not do a check that it was drawn for.
+
     Raises:
         NoOfferFits: there is none left.
     """
@@ -137,17 +143,22 @@ def draw_verifier(co: Coordinator, fit: Fit, demand: Demand, *, without: tuple[s
         renter=demand.renter,
         recipe=demand.recipe,
         since_s=listening_since(co),
-        without=(offer.payout.lower(), offer.node_id),
+        unrelated_to=(offer.node_id,),
         checkers=demand.checkers,
     )
     if not able:
         raise NoOfferFits("No other owner's machine can check the work of the quoted one.", todo="Try again shortly.")
-    preferred = [other for other in able if other.node_id not in without] or able
-    drawn = verifiers.draw({other.node_id: other.bonded_usd_micros for other in preferred}, sha256(seed).digest())
+    willing = [other for other in able if co.clock() >= other.refused_s + _UNWILLING_S] or able
+    preferred = [other for other in willing if other.node_id not in without] or willing
+    drawn = commitments.draw_verifier(
+        {other.node_id: other.bonded_usd_micros for other in preferred}, sha256(seed).digest()
+    )
     return next(other.provider for other in preferred if other.node_id == drawn)
 
 
-def split_replicas(ranking: Ranking, owners: int, *, seed: bytes) -> tuple[Ranking, tuple[QuotedReplica, ...]]:
+def split_replicas(
+    co: Coordinator, ranking: Ranking, owners: int, *, seed: bytes
+) -> tuple[Ranking, tuple[QuotedReplica, ...]]:
     """Draw the machines that run a replicated job again, each of another owner; the ranking without their owners.
 
     From the cheapest, twice as many as it takes: nobody can tell who is drawn, and nobody dear is.
@@ -156,20 +167,22 @@ def split_replicas(ranking: Ranking, owners: int, *, seed: bytes) -> tuple[Ranki
         NoOfferFits: too few owners.
     """
     first, *others = ranking.fits
-    cheapest = {fit.offer.payout: fit for fit in reversed(others) if fit.offer.payout != first.offer.payout}
+    cheapest: dict[str, Fit] = {}  # of each other owner, its node's id
+    for fit in sorted(others, key=lambda one: one.price.usd_micros):
+        if not any(_related(co, fit, other) for other in (first, *cheapest.values())):
+            cheapest[fit.offer.node_id] = fit
     if len(cheapest) < owners - 1:
         raise NoOfferFits(
             f"It takes machines of {owners} owners; those of {len(cheapest) + 1} can do this job now.",
             effect="Nothing was started or charged.",
             todo="Ask for fewer replicas, or try again when more machines are connected.",
         )
-    cheapest = dict(sorted(cheapest.items(), key=lambda one: one[1].price.usd_micros)[: 2 * (owners - 1)])
+    cheapest = dict(list(cheapest.items())[: 2 * (owners - 1)])
     drawn = []
     for at in range(owners - 1):
-        bonds = {payout: fit.offer.bonded_usd_micros for payout, fit in cheapest.items()}
-        drawn.append(cheapest.pop(verifiers.draw(bonds, sha256(seed + bytes([at])).digest())))
-    taken = {fit.offer.payout for fit in drawn}
-    left = tuple(fit for fit in ranking.fits if fit.offer.payout not in taken)
+        bonds = {node_id: fit.offer.bonded_usd_micros for node_id, fit in cheapest.items()}
+        drawn.append(cheapest.pop(commitments.draw_verifier(bonds, sha256(seed + bytes([at])).digest())))
+    left = tuple(fit for fit in ranking.fits if not any(_related(co, fit, taken) for taken in drawn))
     replicas = [
         QuotedReplica(node_id=fit.offer.node_id, provider=fit.offer.provider, price_usd_micros=fit.price.usd_micros)
         for fit in drawn
@@ -189,7 +202,7 @@ def _candidates(
     """The cheapest machine and the one that takes over: another owner's where there is one within the cap."""
     first, *others = ranking.fits
     within = [fit for fit in others if fit.price.usd_micros <= cap]
-    foreign = [fit for fit in within if fit.offer.payout != first.offer.payout]
+    foreign = [fit for fit in within if not _related(co, fit, first)]
     chosen = [first, *(foreign or within)[:1]]
     nodes = tuple(fit.offer.node_id for fit in chosen)
     return tuple(
@@ -205,6 +218,10 @@ def _candidates(
         )
         for at, fit in enumerate(chosen)
     )
+
+
+def _related(co: Coordinator, fit: Fit, other: Fit) -> bool:
+    return co.book.related(fit.offer.node_id, other.offer.node_id)
 
 
 def _require_worth(co: Coordinator, spec: JobSpec, price: int, duration_ms: int) -> None:
@@ -240,27 +257,29 @@ def _gpu(fit: Fit) -> Gpu:
     return Gpu(memory_bytes=terms.memory_bytes, flops_per_s=terms.flops_per_s, is_cpu=terms.is_cpu)
 
 
-async def _verification(co: Coordinator, plan: Plan, mode: Mode, demand: Demand, offer: Offer) -> str:
-    standings = tables.standings
+async def _verification(co: Coordinator, spec: JobSpec, plan: Plan, mode: Mode, demand: Demand, best: Fit) -> str:
+    """How much is checked, as things stand: a provider's standing may change before its windows are drawn from."""
     async with co.store.read() as tx:
-        clean = await tx.value(sa.select(standings.c.clean_windows).where(standings.c.provider == offer.provider))
-    config = co.config
-    drawn = windows.samples(
-        clean_windows=clean or 0,
-        known_after=config.known_after_windows,
-        new=config.samples_new,
-        known=config.samples_known,
+        clean = await job_rows.clean_windows(tx, [best.offer.provider])
+    lock = sampling.lock_usd_micros(best.price.usd_micros, plan.segments, plan.window_segments)
+    basis = SampleBasis(
+        price_usd_micros=lock,  # that of a full window
+        lock_usd_micros=lock,
+        clean_windows=clean.get(best.offer.provider, 0),
+        assurance=spec.assurance,
+        second_ppm=co.config.sampling.second_ppm,
     )
     per_window = min(plan.segments, plan.window_segments)
-    drawn = min(drawn * WAYS[mode].samples, per_window - 1)
-    again = f"The first segment and {drawn} drawn at random of every {per_window} are run again on"
+    drawn_ppm = WAYS[mode].samples * sampling.samples_ppm(basis, per_window, co.config.sampling)
+    drawn = min(drawn_ppm / commitments.PPM, per_window - 1)
+    again = f"The first segment and on average {drawn:.3g} drawn at random of every {per_window} are run again on"
     if mode is Mode.TOLERANCE:
         return (
             f"{again} two other owners' machines of another kind and must come out close; "
             "work that does not is not paid, and nobody is fined for it."
         )
-    owners = _owners_of_class(co, demand, offer)
-    thin = "" if owners >= config.class_operators_min else f" Only {owners} owners have machines of this kind."
+    owners = _owners_of_class(co, demand, best.offer)
+    thin = "" if owners >= co.config.class_operators_min else f" Only {owners} owners have machines of this kind."
     return f"{again} another owner's machine and compared bit for bit; work that is not verified is not paid.{thin}"
 
 

@@ -11,7 +11,7 @@ from gristmill_coordinator.artifacts.distance import distance, root_of
 from gristmill_coordinator.domain.tolerance import TABLE, Distance, Grade, Tolerance, judge_segment
 from gristmill_coordinator.domain.windows import Verdict, compare
 from gristmill_coordinator.market.nodes import holds
-from gristmill_coordinator.stages.verifying import second_verifiers
+from gristmill_coordinator.stages.verifying import dropped, other_verifiers
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.cases import SECOND_OPINION, Case, answer
 from gristmill_coordinator.store.store import Row, Tx, change
@@ -65,7 +65,7 @@ def _verdict(co: Coordinator, case: Case, index: int, allowed: Tolerance | None)
         grades,
         None if said is None else compare(case.record(index), said),
         asked=asked,
-        others=bool(second_verifiers(co, case, index)) or (asked and waited_s <= co.config.audit_timeout_s),
+        others=bool(other_verifiers(co, case, index)) or (asked and waited_s <= co.config.audit_timeout_s),
         usable=allowed.usable,
     )
 
@@ -90,8 +90,7 @@ async def _handed_over(co: Coordinator, case: Case, audit: Row) -> bool:
 
 async def _ask_another(co: Coordinator, audit: Row) -> None:
     logger.warning("audit_without_state", node_id=audit.node_id, audit_id=audit.audit_id)
-    refused = {**audit.refused, audit.node_id: co.clock()}
-    await _write(co, audit, node_id=None, sent_s=0.0, replayed=None, refused=refused, refusals=audit.refusals + 1)
+    await _write(co, audit, replayed=None, salt=None, **dropped(audit, {audit.node_id: co.clock()}, refusals=1))
 
 
 async def _from_provider(co: Coordinator, case: Case, audit: Row) -> Distance:

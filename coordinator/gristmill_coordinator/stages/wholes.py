@@ -1,26 +1,23 @@
 """Stage 5b for jobs that are judged as a whole: others run all of it again and vote, or measure what came out of it."""
 
-from hashlib import sha256
-
 import sqlalchemy as sa
-from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
-from gristmill_coordinator.domain import modes, pricing, verifiers
+from gristmill_coordinator.domain import modes, pricing
 from gristmill_coordinator.domain.jobs import Ending
 from gristmill_coordinator.domain.modes import MEASUREMENT, REPLICA, Checkers, Ruling
 from gristmill_coordinator.domain.windows import Finding
 from gristmill_coordinator.market.book import Offer
 from gristmill_coordinator.market.nodes import listening_since
-from gristmill_coordinator.stages.commitment import new_audit
+from gristmill_coordinator.stages.commitment import new_audit, window_seed
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
 from gristmill_coordinator.store.cases import Case
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
 from gristmill_coordinator.store.tables import audits, jobs, windows
+from gristmill_protocol.commitments import draw_verifier, verifier_seed
 from gristmill_protocol.modes import Mode
 from gristmill_protocol.progress import Evaluated, Replayed
-from gristmill_protocol.v1 import provider_pb2 as pb
 
 _MAX_REFUSALS = 5  # of one audit: then nobody can do it
 _THIRD = f"{MEASUREMENT} {modes.MEASURERS + 1}"
@@ -47,25 +44,15 @@ async def draw(co: Coordinator, case: Case, audit: Row) -> Offer | None:
     able = [offer for offer in able if offer.node_id not in quoted] or able
     if not able:
         return None
-    seed = sha256(f"{case.window.beacon}/{case.window.window_id}/{audit.why}".encode()).digest()
-    drawn = verifiers.draw({offer.node_id: offer.bonded_usd_micros for offer in able}, seed)
+    seed = verifier_seed(window_seed(case.window, bytes.fromhex(case.window.beacon)), audit.segment, audit.why)
+    drawn = draw_verifier({offer.node_id: offer.bonded_usd_micros for offer in able}, seed)
     return next(offer for offer in able if offer.node_id == drawn)
 
 
-def answer(audit: Row, replayed: Replayed | None, reply: pb.AuditReply) -> Replayed | Evaluated | None:
-    """The answer to an audit of the whole job, None if it is none."""
-    if audit.why.startswith(REPLICA) or not reply.accepted:
-        return replayed
-    try:
-        return Evaluated.model_validate_json(reply.replayed_json)
-    except ValidationError:
-        return None
-
-
-async def note(co: Coordinator, tx: Tx, audit: Row, said: Replayed | Evaluated) -> None:
+async def note(co: Coordinator, tx: Tx, audit: Row, said: Replayed | Evaluated, *, salt: bytes) -> None:
     """Keep an answer; what it is worth is seen once all are there."""
     this = audits.c.audit_id == audit.audit_id
-    if not await change(tx, audits, this, replayed=said.model_dump(mode="json")):
+    if not await change(tx, audits, this, replayed=said.model_dump(mode="json"), salt=salt.hex()):
         return
     text = f"The whole job was run again by {audit.verifier_name!r}."
     if isinstance(said, Evaluated):
@@ -110,23 +97,25 @@ async def checked_as_a_whole(co: Coordinator, tx: Tx, job_ids: list[str]) -> dic
         judges = await _judges(tx, job_id)
         knowing = {one.node_id for one in judges if one.replayed is not None or one.why.startswith(MEASUREMENT)}
         knowing |= {node_id for one in judges if one.why.startswith(MEASUREMENT) for node_id in one.refused}
-        owners = _owners(co, knowing) if knowing else set()
-        found[job_id] = {offer.node_id for offer in co.book.alive(0.0) if offer.payout.lower() in owners}
+        found[job_id] = {
+            offer.node_id
+            for offer in (co.book.alive(0.0) if knowing else ())
+            if any(co.book.related(offer.node_id, node_id) for node_id in knowing if node_id is not None)
+        }
     return found
 
 
 def _able(co: Coordinator, case: Case, audit: Row, others: list[Row]) -> list[Offer]:
-    now = co.clock()
-    without = {case.attempt.payout.lower(), case.attempt.node_id} | _owners(co, {one.node_id for one in others})
-    without |= {node_id for node_id, at_s in audit.refused.items() if now < at_s + co.config.retry_node_s}
+    resting = {node_id for node_id, at_s in audit.refused.items() if co.clock() < at_s + co.config.retry_node_s}
     able = co.book.verifiers(
         numeric_class=case.attempt.numeric_class,
         renter=case.job.renter,
         recipe=case.job.recipe,
         since_s=listening_since(co),
-        without=without,
+        unrelated_to=(case.attempt.node_id, *(one.node_id for one in others if one.node_id is not None)),
         checkers=Checkers.ANY,
     )
+    able = [offer for offer in able if offer.node_id not in resting]
     if audit.why.startswith(MEASUREMENT):
         return able
     most = case.quote.replicas[modes.slot(audit.why)].price_usd_micros
@@ -148,11 +137,6 @@ def _is_named(case: Case, audit: Row, offer: Offer) -> bool:
     if audit.why.startswith(REPLICA):
         return offer.node_id == case.quote.replicas[modes.slot(audit.why)].node_id
     return audit.why not in _UNNAMED and offer.provider == case.attempt.verifier
-
-
-def _owners(co: Coordinator, node_ids: set[str]) -> set[str]:
-    offers = [co.book.get(node_id) for node_id in node_ids if node_id is not None]
-    return {offer.payout.lower() for offer in offers if offer is not None}
 
 
 async def _judges(tx: Tx, job_id: str) -> list[Row]:
@@ -195,6 +179,6 @@ async def _rule(co: Coordinator, case: Case, answered: list[Row], ruling: Ruling
             steps_from=0,
             state_root=case.record(case.last_index).state_root,
             state=case.state_after(case.last_index),
-            provider=case.attempt.provider,
+            credit=case.attempt.provider if case.quote.mode is Mode.REPLICATE else None,
         )
     return True

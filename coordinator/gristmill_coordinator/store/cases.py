@@ -64,7 +64,9 @@ class Case:
 
     def needed_states(self) -> set[int]:
         """The segments whose end states somebody needs: a verifier's input, or the state the job goes on from."""
-        open_audits = [one for one in self.audits if one.replayed is None or self.unmeasured(one)]
+        open_audits = [
+            one for one in self.audits if (one.replayed is None and one.outcome == "pending") or self.unmeasured(one)
+        ]
         needed = {one.segment - 1 for one in open_audits if one.segment > self.attempt.segment_from}
         needed |= {one.segment for one in open_audits if self.unmeasured(one)}
         ends_job = self.record(self.last_index).step_to == self.quote.plan.steps
@@ -76,9 +78,13 @@ class Case:
         return by_distance and audit.distance is None and audit.outcome == "pending"
 
     def of_segment(self, index: int) -> list[Row]:
-        """The audits of one segment: the drawn ones, then the second opinion if there is one."""
-        mine = [one for one in self.audits if one.segment == index]
+        """The audits of one segment in their order, without those that were given up."""
+        mine = [one for one in self.audits if one.segment == index and one.outcome != "unserved"]
         return sorted(mine, key=lambda one: (one.why in _LATER, one.why))
+
+    def doubled(self, index: int) -> bool:
+        """Whether a segment has two verifiers from the start."""
+        return any(one.why == SECOND for one in self.of_segment(index))
 
     def answers(self, index: int) -> list[Replayed | None]:
         return [answer(one) for one in self.of_segment(index)]

@@ -8,8 +8,9 @@ import structlog
 
 from gristmill_coordinator.domain.jobs import ACTIVE, Ending, JobReason, before
 from gristmill_coordinator.domain.modes import REPLICA, slot
+from gristmill_coordinator.domain.windows import UNJUDGED
 from gristmill_coordinator.store.store import Row, Tx, change
-from gristmill_coordinator.store.tables import attempts, audits, events, jobs, statements, windows
+from gristmill_coordinator.store.tables import attempts, audits, events, jobs, standings, statements, windows
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.jobs import AttemptState, Quote, SignedStatement, WindowState
 from gristmill_protocol.ladder import Work, replicated
@@ -120,6 +121,20 @@ async def running(tx: Tx) -> dict[str, int]:
     """Node id -> attempts it has and audits it has been sent."""
     sent = sa.select(audits.c.node_id).where(_UNANSWERED, audits.c.node_id.is_not(None), audits.c.sent_s > 0)
     return await _counts(tx, sa.union_all(sa.select(attempts.c.node_id).where(attempts.c.state.in_(ACTIVE)), sent))
+
+
+async def clean_windows(tx: Tx, providers: Sequence[int]) -> dict[int, int]:
+    """Provider -> its windows that were audited and passed since its last fault, for those that have any."""
+    query = sa.select(standings.c.provider, standings.c.clean_windows).where(standings.c.provider.in_(providers))
+    return {row[0]: row[1] for row in await tx.rows(query)}
+
+
+async def locks(tx: Tx) -> dict[int, int]:
+    """Provider -> micro-USD of its bond that it stakes on attempts that run or are not judged yet."""
+    unjudged = sa.exists().where(windows.c.attempt_id == attempts.c.attempt_id, windows.c.state.in_(UNJUDGED))
+    live = sa.or_(attempts.c.state.in_(ACTIVE), unjudged)
+    query = sa.select(attempts.c.provider, sa.func.sum(attempts.c.lock_usd_micros)).where(live)
+    return {row[0]: int(row[1]) for row in await tx.rows(query.group_by(attempts.c.provider))}
 
 
 async def by_id(tx: Tx, table: sa.Table, ids: Sequence[str]) -> dict[str, Row]:

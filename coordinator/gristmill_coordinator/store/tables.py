@@ -103,15 +103,19 @@ nodes = Table(
     _text("standing_text", ""),  # why, a sentence
     _time("tested_s"),  # when its card was last asked to show what it can do
     _time("proven_s"),  # when it last did
+    _text("network", ""),  # market.operators.network of the address that it dialled from
+    _time("refused_s"),  # when it last did not do a check that it was drawn for
 )
 
 standings = Table(
     "standings",
     metadata,
     Column("provider", BigInteger, primary_key=True, autoincrement=False),
-    _int("clean_windows", 0),  # audited windows since the last fraud
+    _int("clean_windows", 0),  # audited and passed since the last fault, not counting those among friends
     _int("frauds", 0),
 )
+
+bans = Table("bans", metadata, _number("provider"), _key("numeric_class"), _time("until_s", None))
 
 renters = Table("renters", metadata, _key("renter"), _int("next_nonce", 0))
 
@@ -176,6 +180,7 @@ attempts = Table(
     _text("numeric_class"),
     _int("verifier"),  # payee id of the verifier that the price's statement names
     _int("price_usd_micros"),
+    _int("lock_usd_micros", 0),  # of the provider's bond, staked on this
     _text("lease_id"),
     Column("state", String, nullable=False, index=True),  # AttemptState
     _text("reason", ""),
@@ -233,6 +238,8 @@ windows = Table(
     _maybe_json("proof"),  # merkle.InclusionProof of root in the anchor's root
     _maybe_text("beacon"),
     _time("sampled_s"),
+    _maybe_int("samples_ppm"),  # how many were drawn, besides the job's first segment
+    _maybe_json("basis"),  # jobs.SampleBasis: what that was computed from
     Column("verifier", BigInteger),  # payee id that the statement's line names, once passed
     *_claim(),
     UniqueConstraint("attempt_id", "number"),
@@ -255,6 +262,11 @@ audits = Table(
     _time("sent_s"),
     _json("refused"),  # node id -> unix time of its refusal or time-out
     _int("refusals", 0),
+    _maybe_text("committed"),  # commitments.answer_digest, signed by the verifier's node before it says its answer
+    _maybe_text("commitment_signature"),
+    _time("reveal_s"),  # when it was first asked for its answer
+    _time("told_s"),  # when it was last asked so
+    _maybe_text("salt"),
     _maybe_json("replayed"),  # progress.Replayed
     _maybe_json("distance"),  # tolerance mode: domain.tolerance.Distance from the provider's state
     *_claim(),

@@ -8,8 +8,10 @@ import sqlalchemy as sa
 from gristmill_coordinator.domain.windows import UNJUDGED, Finding
 from gristmill_coordinator.store.jobs import end_attempt, note_payable, tell
 from gristmill_coordinator.store.store import Row, Tx, change, keep
-from gristmill_coordinator.store.tables import attempts, audits, jobs, nodes, slashes, standings, windows
+from gristmill_coordinator.store.tables import attempts, audits, bans, jobs, nodes, slashes, standings, windows
 from gristmill_protocol.jobs import ArtifactRef, AttemptState, WindowState
+
+BAN_S = 30 * 86_400
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,13 @@ async def void(tx: Tx, window: Row, finding: Finding, reason: str, *, now: float
 
 
 async def accept(
-    tx: Tx, window: Row, *, verifier: int, steps_from: int, state_root: str, state: ArtifactRef, provider: int
+    tx: Tx, window: Row, *, verifier: int, steps_from: int, state_root: str, state: ArtifactRef, credit: int | None
 ) -> bool:
-    """Pass a claimed window: its steps become payable and its last state the one to go on from."""
+    """Pass a claimed window: its steps become payable and its last state the one to go on from.
+
+    Args:
+        credit: the provider whose standing it adds to; none if nobody audited it or only friends had to do with it.
+    """
     if not await keep(tx, windows, window, state=WindowState.PASSED, verifier=verifier, reason=""):
         return False
     await note_payable(tx, window.job_id)  # attempts before jobs, as in end_attempt: or the two may wait for ever
@@ -71,9 +77,10 @@ async def accept(
     )
     if not moved:
         raise LookupError(f"window {window.window_id} does not continue its job")
-    await tx.add(standings, {"provider": provider})
-    known = sa.update(standings).where(standings.c.provider == provider)
-    await tx.run(known.values(clean_windows=standings.c.clean_windows + 1))
+    if credit is not None:
+        await tx.add(standings, {"provider": credit})
+        known = sa.update(standings).where(standings.c.provider == credit)
+        await tx.run(known.values(clean_windows=standings.c.clean_windows + 1))
     tx.wake("conclude", "audit", "dispatch")
     return True
 
@@ -83,6 +90,14 @@ async def disgrace(tx: Tx, provider: int, *, frauds: int = 0) -> None:
     await tx.add(standings, {"provider": provider})
     known = sa.update(standings).where(standings.c.provider == provider)
     await tx.run(known.values(clean_windows=0, frauds=standings.c.frauds + frauds))
+
+
+async def ban(tx: Tx, provider: int, numeric_class: str, *, now: float) -> None:
+    """Keep a provider's machines of a numeric class from work and from checks for 30 days; the book has to be told."""
+    until_s = now + BAN_S
+    await tx.add(bans, {"provider": provider, "numeric_class": numeric_class, "until_s": until_s})
+    its = sa.and_(bans.c.provider == provider, bans.c.numeric_class == numeric_class)
+    await tx.run(sa.update(bans).where(its).values(until_s=until_s))
 
 
 async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, proof: Proof, *, now: float) -> None:
@@ -98,6 +113,7 @@ async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, proof: Proof, 
     }
     await tx.add(slashes, slash)
     await disgrace(tx, attempt.provider, frauds=1)
+    await ban(tx, attempt.provider, attempt.numeric_class, now=now)
     await tx.run(
         sa.update(nodes).where(nodes.c.provider == attempt.provider).values(bonded_usd_micros=0, changed_s=now)
     )

@@ -18,7 +18,9 @@ The stream between a provider's node and a coordinator. The node dials; both sid
   StateReply(uploaded)          ->                                  (the bytes travel over HTTP)
   AttemptUpdate(finished)       ->
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
-  AuditReply(digests)           ->
+  AuditCommitment(hash)         ->                                  "I have an answer, and this binds me to it"
+                                <-  RevealRequest                   "all answers to it are bound: say yours"
+  AuditReply(digests, salt)     ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
                                 <-  ChallengeRequest(sizes)         "show what your card can do; say when you are ready"
   ChallengeReply(ready)         ->
@@ -64,6 +66,7 @@ class NodeMessage(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
     CHALLENGE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """0: not journaled"""
@@ -95,6 +98,10 @@ class NodeMessage(_message.Message):
     def state(self) -> Global___StateReply: ...
     @_builtins.property
     def audit(self) -> Global___AuditReply:
+        """journaled when it refuses"""
+
+    @_builtins.property
+    def commitment(self) -> Global___AuditCommitment:
         """journaled"""
 
     @_builtins.property
@@ -114,13 +121,14 @@ class NodeMessage(_message.Message):
         receipt: Global___Receipt | None = ...,
         state: Global___StateReply | None = ...,
         audit: Global___AuditReply | None = ...,
+        commitment: Global___AuditCommitment | None = ...,
         challenge: Global___ChallengeReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "challenge", b"challenge", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "challenge", b"challenge", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "challenge", b"challenge", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "challenge", b"challenge", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "challenge"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "commitment", "challenge"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -140,6 +148,7 @@ class CoordinatorMessage(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     PAYABLE_FIELD_NUMBER: _builtins.int
+    REVEAL_FIELD_NUMBER: _builtins.int
     CHALLENGE_REQUEST_FIELD_NUMBER: _builtins.int
     CHALLENGE_START_FIELD_NUMBER: _builtins.int
     CHALLENGE_OPEN_FIELD_NUMBER: _builtins.int
@@ -167,6 +176,8 @@ class CoordinatorMessage(_message.Message):
     @_builtins.property
     def payable(self) -> Global___Payable: ...
     @_builtins.property
+    def reveal(self) -> Global___RevealRequest: ...
+    @_builtins.property
     def challenge_request(self) -> Global___ChallengeRequest: ...
     @_builtins.property
     def challenge_start(self) -> Global___ChallengeStart: ...
@@ -187,16 +198,17 @@ class CoordinatorMessage(_message.Message):
         refused: Global___Refused | None = ...,
         release: Global___ReleaseAttempt | None = ...,
         payable: Global___Payable | None = ...,
+        reveal: Global___RevealRequest | None = ...,
         challenge_request: Global___ChallengeRequest | None = ...,
         challenge_start: Global___ChallengeStart | None = ...,
         challenge_open: Global___ChallengeOpen | None = ...,
         card: Global___CardVerdict | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "challenge_request", "challenge_start", "challenge_open", "card"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "reveal", "challenge_request", "challenge_start", "challenge_open", "card"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -869,6 +881,52 @@ class AuditRequest(_message.Message):
 Global___AuditRequest: _TypeAlias = AuditRequest  # noqa: Y015
 
 @_typing.final
+class AuditCommitment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    audit_id: _builtins.str
+    digest: _builtins.bytes
+    """commitments.answer_digest"""
+    signature: _builtins.str
+    """EIP-712 AuditCommitment(audit, digest) by the node's key"""
+    def __init__(
+        self,
+        *,
+        audit_id: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        signature: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_id", b"audit_id", "digest", b"digest", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditCommitment: _TypeAlias = AuditCommitment  # noqa: Y015
+
+@_typing.final
+class RevealRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    audit_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        audit_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_id", b"audit_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevealRequest: _TypeAlias = RevealRequest  # noqa: Y015
+
+@_typing.final
 class AuditReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -876,12 +934,15 @@ class AuditReply(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     REPLAYED_JSON_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
     audit_id: _builtins.str
     accepted: _builtins.bool
     """false: could not run it, see reason"""
     replayed_json: _builtins.str
     """progress.Replayed, or progress.Evaluated"""
     reason: _builtins.str
+    salt: _builtins.bytes
+    """with replayed_json it gives the digest that was committed to"""
     def __init__(
         self,
         *,
@@ -889,10 +950,11 @@ class AuditReply(_message.Message):
         accepted: _builtins.bool = ...,
         replayed_json: _builtins.str = ...,
         reason: _builtins.str = ...,
+        salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "audit_id", b"audit_id", "reason", b"reason", "replayed_json", b"replayed_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "audit_id", b"audit_id", "reason", b"reason", "replayed_json", b"replayed_json", "salt", b"salt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

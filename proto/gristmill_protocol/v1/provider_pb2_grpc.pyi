@@ -18,7 +18,9 @@ The stream between a provider's node and a coordinator. The node dials; both sid
   StateReply(uploaded)          ->                                  (the bytes travel over HTTP)
   AttemptUpdate(finished)       ->
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
-  AuditReply(digests)           ->
+  AuditCommitment(hash)         ->                                  "I have an answer, and this binds me to it"
+                                <-  RevealRequest                   "all answers to it are bound: say yours"
+  AuditReply(digests, salt)     ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
                                 <-  ChallengeRequest(sizes)         "show what your card can do; say when you are ready"
   ChallengeReply(ready)         ->

@@ -13,7 +13,6 @@ from gristmill_coordinator.domain.windows import (
     judge,
     judge_segment,
     kept,
-    samples,
     window_advances,
 )
 from gristmill_protocol.commitments import SegmentRecord
@@ -83,11 +82,6 @@ def test_a_broken_chain_is_seen(start: Start, records: list[SegmentRecord]) -> N
     assert broken(start, records, 20) is not None
 
 
-def test_known_providers_are_sampled_less() -> None:
-    assert samples(clean_windows=9, known_after=10, new=3, known=1) == 3
-    assert samples(clean_windows=10, known_after=10, new=3, known=1) == 1
-
-
 @pytest.mark.parametrize("field", ["state_root_prev", "state_root", "data_root", "metrics_root"])
 def test_one_different_digest_is_a_mismatch(field: str) -> None:
     assert compare(record(0), replay(record(0))) is Opinion.AGREES
@@ -113,6 +107,31 @@ GOOD, WRONG, OTHER = replay(record(0)), replay(record(0), state_root="0" * 64), 
 )
 def test_verdict_on_a_segment(answers: list[Replayed | None], others: bool, verdict: Verdict) -> None:
     assert judge_segment(record(0), answers, others=others) is verdict
+
+
+@pytest.mark.parametrize(
+    ("answers", "others", "verdict"),
+    [
+        ([GOOD, None], False, Verdict.PENDING),
+        ([None, WRONG], True, Verdict.PENDING),
+        ([GOOD, GOOD], True, Verdict.PASSED),
+        ([WRONG, WRONG], False, Verdict.FRAUD),
+        ([GOOD, WRONG], True, Verdict.SECOND_OPINION),
+        ([WRONG, GOOD], False, Verdict.UNCONFIRMED),
+        ([WRONG, OTHER], True, Verdict.SECOND_OPINION),
+        ([GOOD, WRONG, None], True, Verdict.PENDING),
+        ([GOOD, WRONG, None], False, Verdict.UNCONFIRMED),
+        ([GOOD, WRONG, GOOD], True, Verdict.PASSED),
+        ([GOOD, WRONG, WRONG], True, Verdict.FRAUD),
+        ([GOOD, WRONG, OTHER], True, Verdict.NOT_REPRODUCIBLE),
+        ([WRONG, OTHER, GOOD], True, Verdict.NOT_REPRODUCIBLE),
+    ],
+)
+def test_verdict_on_a_segment_with_two_verifiers(
+    answers: list[Replayed | None], others: bool, verdict: Verdict
+) -> None:
+    """One who vouches for a fake does not outweigh one who contradicts it: a third decides."""
+    assert judge_segment(record(0), answers, others=others, doubled=True) is verdict
 
 
 @given(st.lists(st.sampled_from(Verdict), min_size=1, max_size=6))

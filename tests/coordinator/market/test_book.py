@@ -33,7 +33,8 @@ def offer(name: str, **changes: object) -> Offer:
     }
     owner = str(changes.pop("owner", name))
     terms = Terms.model_validate(values | changes)
-    return Offer(name, hash(name) % 1000 + 1, "0x" + owner.encode().hex().ljust(40, "0"), "0x", name, 100, terms)
+    provider = int.from_bytes(owner.encode()) % 10**6 + 1
+    return Offer(name, provider, "0x" + owner.encode().hex().ljust(40, "0"), "0x", name, 10**9, terms)
 
 
 def demand(**changes: object) -> Demand:
@@ -102,6 +103,8 @@ def test_the_lowest_total_wins_not_the_lowest_ask() -> None:
             "a card that was tested just now, for so long a job",
         ),
         (replace(offer("x"), bonded_usd_micros=0), demand(), "a bond"),
+        (replace(offer("x"), banned_until_s=NOW + 1), demand(), "no proven fraud in the last 30 days"),
+        (replace(offer("x"), bonded_usd_micros=10_000), demand(), "stake for another job"),
         (offer("x"), demand(excluded=frozenset({"x"})), "not tried with this job before"),
         (offer("x", numeric_class="cd" * 32), demand(), "another owner's machine that can check the work"),
         (offer("x", slots=0), demand(), "a free slot"),
@@ -138,15 +141,48 @@ def test_machines_of_one_owner_cannot_check_each_other() -> None:
     assert market.rank(demand(), since_s=NOW).excluded == {"another owner's machine that can check the work": 2}
 
 
+@pytest.mark.parametrize("trait", ["0xfunder", "203.0.113.0/24"])
+def test_machines_that_share_a_funder_or_a_network_cannot_check_each_other(trait: str) -> None:
+    a, b = (replace(offer(name), traits=frozenset({trait, name})) for name in "ab")
+    market = book(a, b)
+
+    assert market.rank(demand(), since_s=NOW).excluded == {"another owner's machine that can check the work": 2}
+    assert market.related("a", "b")
+    assert market.traits("a") >= {trait, "a", "b"}
+    market.put(offer("b"))
+    assert not market.related("a", "b")
+    assert names(market, demand()) == ["a", "b"]
+
+
+def test_a_bond_is_staked_on_one_job_at_a_time() -> None:
+    willow, oak = offer("willow", slots=9), offer("oak")
+    market = book(willow, oak)
+    price = market.rank(demand(), since_s=NOW).fits[0].price.usd_micros
+    market.load({}, {willow.provider: 10**9 - price - 1_000})
+    assert "willow" in names(market, demand())
+
+    market.busy("willow", lock_usd_micros=price)
+
+    assert market.rank(demand(), since_s=NOW).excluded == {"stake for another job": 1}
+    market.load({}, {})
+    assert "willow" in names(market, demand())
+
+
+def test_a_ban_ends() -> None:
+    market = book(replace(offer("willow"), banned_until_s=NOW), offer("oak"))
+
+    assert len(names(market, demand())) == 2
+
+
 def test_load_fills_slots_until_it_is_told_again() -> None:
     market = book(offer("willow"), offer("oak"))
-    market.load({"willow": 1})
+    market.load({"willow": 1}, {})
     assert names(market, demand()) == ["oak"]
 
     market.busy("oak")
     assert names(market, demand()) == []
 
-    market.load({})
+    market.load({}, {})
     assert len(names(market, demand())) == 2
 
 

@@ -10,9 +10,11 @@ from fakes.world import World
 from gristmill_coordinator import views
 from gristmill_coordinator.market import nodes
 from gristmill_coordinator.stages import audit, dispatch, metering
-from gristmill_protocol.errors import BadRequest, Conflict, NotAllowed
+from gristmill_protocol.errors import BadRequest, BadSignature, Conflict, NotAllowed
+from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import AttemptState, JobState, WindowState
 from gristmill_protocol.progress import Replayed
+from gristmill_protocol.signing import AUDIT_COMMITMENT_TYPE, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
 
 pytestmark = pytest.mark.slow
@@ -167,12 +169,23 @@ async def test_an_answer_to_another_question_is_no_answer(market: World) -> None
     digest = "00" * 32
     wrong = Replayed(
         step_from=0, step_to=24, state_root_prev=digest, state_root=digest, data_root=digest, metrics_root=digest
-    ).model_dump_json()
+    )
 
-    reply = pb.AuditReply(audit_id=request.audit_id, accepted=True, replayed_json=wrong)
-    await audit.audit_replied(market.co, oak.node_id, reply)
+    await oak._commit(market.co, request.audit_id, wrong)
+    await market.tick()  # the coordinator asks for the answer
+    await oak._reveal(market.co, request.audit_id)
 
     assert {one.outcome for one in (await market.job(job_id)).windows[0].audits} == {"pending"}
+
+
+async def test_a_commitment_that_another_key_signed_binds_nobody(market: World) -> None:
+    oak = market.machines["oak"]
+    said = pb.AuditCommitment(audit_id="audit_1", digest=b"d" * 32)
+    signed: dict[str, object] = {"audit": id_bytes32("audit_1"), "digest": said.digest}
+    said.signature = sign(Account.create(), market.chain.info.registry_domain, AUDIT_COMMITMENT_TYPE, signed)
+
+    with pytest.raises(BadSignature):
+        await audit.audit_committed(market.co, oak.node_id, said)
 
 
 async def test_a_node_that_another_key_registered_is_refused(market: World) -> None:

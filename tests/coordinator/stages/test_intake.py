@@ -78,7 +78,7 @@ async def test_an_unregistered_recipe_is_unknown(market: World) -> None:
 
 async def test_a_job_longer_than_a_statement_lives_is_refused(market: World) -> None:
     for machine in market.machines.values():
-        machine.offer.flops_per_s = 1_000
+        machine.offer.flops_per_s, machine.offer.ask_usd_micros_per_gpu_hour = 1_000, 100
         await machine.connect(market.co)
 
     with pytest.raises(TooLarge, match="hours"):

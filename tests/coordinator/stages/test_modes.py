@@ -113,7 +113,7 @@ async def test_a_wrong_replica_is_not_paid(world: World) -> None:
 
 async def test_a_colluding_minority_gets_nothing(world: World) -> None:
     bad = {"train": lazy, "verify": lazy}
-    machines = await owners(world, cheat=bad, friend=bad, willow={}, oak={}, elm={}, ash={})
+    machines = await owners(world, cheat=bad, friend=bad, willow={}, oak={}, elm={}, ash={}, fir={})
     cheat, friend, *good = machines
     submitted = await world.submit(await world.script(replicas=5))
 

@@ -22,6 +22,7 @@ from fakes.training_machine import (
 from fakes.world import World
 from gristmill_coordinator import views
 from gristmill_coordinator.config import Config
+from gristmill_coordinator.domain.sampling import Policy
 from gristmill_coordinator.stages import intake
 from gristmill_coordinator.store import tables
 from gristmill_protocol.errors import NoOfferFits
@@ -31,13 +32,16 @@ from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
 from gristmill_trainer.environment import pin_environment
 
+# A new provider's window has one sample then, and in this mode two.
+ONE_SAMPLE = Policy(cost_ppm=666_666, margin_ppm=0, colluding_ppm=0)
+
 pin_environment()
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return Config(data_dir=tmp_path, anchor_every_s=0, retry_node_s=20, candidate_wait_s=5, samples_new=1)
+    return Config(data_dir=tmp_path, anchor_every_s=0, retry_node_s=20, candidate_wait_s=5, sampling=ONE_SAMPLE)
 
 
 @pytest.fixture

@@ -83,6 +83,8 @@ def upgrade() -> None:
         sa.Column("standing_text", sa.String(), nullable=False),
         sa.Column("tested_s", sa.Float(precision=53), nullable=False),
         sa.Column("proven_s", sa.Float(precision=53), nullable=False),
+        sa.Column("network", sa.String(), nullable=False),
+        sa.Column("refused_s", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("node_id", name=op.f("pk_nodes")),
     )
     op.create_table(
@@ -128,6 +130,13 @@ def upgrade() -> None:
         sa.Column("clean_windows", sa.BigInteger(), nullable=False),
         sa.Column("frauds", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("provider", name=op.f("pk_standings")),
+    )
+    op.create_table(
+        "bans",
+        sa.Column("provider", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("numeric_class", sa.String(), nullable=False),
+        sa.Column("until_s", sa.Float(precision=53), nullable=False),
+        sa.PrimaryKeyConstraint("provider", "numeric_class", name=op.f("pk_bans")),
     )
     op.create_table(
         "transactions",
@@ -235,6 +244,7 @@ def upgrade() -> None:
         sa.Column("numeric_class", sa.String(), nullable=False),
         sa.Column("verifier", sa.BigInteger(), nullable=False),
         sa.Column("price_usd_micros", sa.BigInteger(), nullable=False),
+        sa.Column("lock_usd_micros", sa.BigInteger(), nullable=False),
         sa.Column("lease_id", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
@@ -324,6 +334,8 @@ def upgrade() -> None:
         sa.Column("proof", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("beacon", sa.String(), nullable=True),
         sa.Column("sampled_s", sa.Float(precision=53), nullable=False),
+        sa.Column("samples_ppm", sa.BigInteger(), nullable=True),
+        sa.Column("basis", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("verifier", sa.BigInteger(), nullable=True),
         sa.Column("lock_token", sa.String(), nullable=True),
         sa.Column("due_s", sa.Float(precision=53), nullable=False),
@@ -352,6 +364,11 @@ def upgrade() -> None:
         sa.Column("sent_s", sa.Float(precision=53), nullable=False),
         sa.Column("refused", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("refusals", sa.BigInteger(), nullable=False),
+        sa.Column("committed", sa.String(), nullable=True),
+        sa.Column("commitment_signature", sa.String(), nullable=True),
+        sa.Column("reveal_s", sa.Float(precision=53), nullable=False),
+        sa.Column("told_s", sa.Float(precision=53), nullable=False),
+        sa.Column("salt", sa.String(), nullable=True),
         sa.Column("replayed", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("distance", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("lock_token", sa.String(), nullable=True),

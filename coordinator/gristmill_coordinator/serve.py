@@ -23,6 +23,7 @@ from gristmill_coordinator.market import nodes
 from gristmill_coordinator.market.book import OrderBook
 from gristmill_coordinator.stages import (
     audit,
+    certifying,
     commitment,
     conclude,
     dispatch,
@@ -53,6 +54,7 @@ STAGES: dict[str, loop.Step] = {
     "settlement": settlement.step,
     "payables": payables.step,
     "slashing": slashing.step,
+    "certifying": certifying.step,
     "withdrawals": withdrawals.step,
     "sender": sender.step,
     "watcher": watcher.step,

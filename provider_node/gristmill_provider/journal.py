@@ -7,7 +7,7 @@ Calls are synchronous: a row is a few hundred bytes and is on the disk when the 
 import fcntl
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -17,6 +17,8 @@ from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider import payables
 
 JOURNAL = "journal.db"  # in a node's state folder
+
+_REMEMBER_S = 90 * 86_400  # what was made
 
 WorkKind = Literal["attempt", "audit"]
 
@@ -37,6 +39,13 @@ CREATE TABLE IF NOT EXISTS states (
     work_id TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     PRIMARY KEY (work_id, sha256)
+);
+CREATE TABLE IF NOT EXISTS made (           -- what this node has vouched for, to hold certificates against
+    work_id TEXT NOT NULL,
+    name TEXT NOT NULL,                     -- "segment 3", "file model.safetensors"
+    digest TEXT NOT NULL,                   -- of the record's leaf, of the file
+    made_s REAL NOT NULL,
+    PRIMARY KEY (work_id, name)
 );
 """
 
@@ -143,6 +152,17 @@ class Journal:
         found = self._db.execute("SELECT 1 FROM states WHERE work_id = ? AND sha256 = ?", (work_id, sha256))
         return found.fetchone() is not None
 
+    def note_made(self, work_id: str, digests: Mapping[str, str], now_s: float) -> None:
+        """Remember what an attempt made: name -> hex digest."""
+        rows = [(work_id, name, digest, now_s) for name, digest in digests.items()]
+        with self._db:
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?)", rows)
+
+    def made(self, work_id: str) -> dict[str, str]:
+        """What an attempt made: name -> hex digest; kept for 90 days."""
+        return dict(self._db.execute("SELECT name, digest FROM made WHERE work_id = ?", (work_id,)))
+
     def release(self, work_id: str) -> None:
         """Let an ended attempt's states go; one at hand keeps them."""
         with self._db:
@@ -156,6 +176,7 @@ class Journal:
         old = self._db.execute("SELECT work_id FROM work WHERE ended_s + keep_s <= ?", (now_s,)).fetchall()
         for (work_id,) in old:
             self.release(work_id)
+        self._db.execute("DELETE FROM made WHERE made_s < ?", (now_s - _REMEMBER_S,))
 
     def needed(self) -> frozenset[str]:
         """Content hashes that must not be deleted: kept states, and what undelivered messages speak of."""

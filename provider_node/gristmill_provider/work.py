@@ -3,13 +3,16 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Coroutine
+from hashlib import sha256
 
 import structlog
 
+from gristmill_protocol.certificate import sign
 from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Attempt, State, Workshop
 from gristmill_provider.audits import Audits, refused
+from gristmill_provider.certifying import require_true
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
 from gristmill_provider.payables import Lease
@@ -61,6 +64,8 @@ class Work:
                 self._spawn(self._hand_over(message.state_request))
             case "payable":
                 self._take_payable(message.payable)
+            case "certificate":
+                self._certify(message.certificate)
             case "release":
                 self._shop.journal.release(message.release.attempt_id)
                 self.tidy()
@@ -147,6 +152,17 @@ class Work:
             logger.warning("payable_refused", attempt_id=told.attempt_id, reason=err.what)
             return
         logger.info("payable_kept", attempt_id=told.attempt_id, accepted_usd_micros=kept.share_usd_micros)
+
+    def _certify(self, request: pb.CertificateRequest) -> None:
+        shop = self._shop
+        reply = pb.CertificateReply(job_id=request.job_id, statement_sha256=sha256(request.statement).digest())
+        try:
+            require_true(request.statement, shop.journal, shop.link.market, node_id=shop.link.node_id)
+            reply.signature = sign(shop.key, request.statement)
+        except GristmillError as err:
+            reply.reason = err.what
+        logger.info("certificate_answered", job_id=request.job_id, signed=bool(reply.signature), reason=reply.reason)
+        shop.link.send(pb.NodeMessage(certificate=reply))
 
     def _take_audit(self, request: pb.AuditRequest) -> None:
         audit_id = request.audit_id

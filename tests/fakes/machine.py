@@ -12,7 +12,8 @@ from fakes.chain import FakeChain
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, dispatch, metering, payables
+from gristmill_coordinator.stages import audit, certifying, dispatch, metering, payables
+from gristmill_protocol import certificate
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.errors import NotAllowed
 from gristmill_protocol.ids import id_bytes32
@@ -81,6 +82,8 @@ class Machine:
     leaves_after: int | None = None  # its owner comes back after so many segments
     dies_after: int | None = None  # power cut after so many segments
     fails_with: str = ""  # the renter's fault
+    certifies: bool | str = True  # signs certificates; else why not, or False for no answer
+    makes: dict[str, bytes] = field(default_factory=dict)  # files of its result besides model.bin
     audits_done: int = 0
     outbox: Outbox | None = None
     runs: dict[str, _Run] = field(default_factory=dict)
@@ -171,6 +174,8 @@ class Machine:
             self.payables.append(message.payable)
         elif kind == "state_request":
             await self._serve(co, message.state_request)
+        elif kind == "certificate" and self.certifies:
+            await self._certify(co, message.certificate)
 
     async def _consider(self, co: Coordinator, lease: pb.LeaseOffer) -> None:
         reply = pb.LeaseReply(lease_id=lease.lease_id, attempt_id=lease.attempt_id, accepted=self.accepts)
@@ -253,14 +258,13 @@ class Machine:
         )
 
     async def _finish(self, co: Coordinator, run: _Run) -> None:
-        model = b"model of " + run.state
-        digest = sha256(model).hexdigest()
-        self.states[digest] = model
-        if self.uploads_result:
-            await self._upload(co, digest)
-        finished = Finished(
-            step=run.step, state_root=root(run.state), scorecard={"accuracy": 0.97}, files={"model.bin": digest}
-        )
+        contents = {"model.bin": b"model of " + run.state, **self.makes}
+        files = {name: sha256(content).hexdigest() for name, content in contents.items()}
+        for name, digest in files.items():
+            self.states[digest] = contents[name]
+            if self.uploads_result:
+                await self._upload(co, digest)
+        finished = Finished(step=run.step, state_root=root(run.state), scorecard={"accuracy": 0.97}, files=files)
         self._end(run, pb.AttemptUpdate.FINISHED, finished_json=finished.model_dump_json())
 
     def _end(self, run: _Run, state: "pb.AttemptUpdate.State.ValueType", **fields: object) -> None:
@@ -307,6 +311,14 @@ class Machine:
         if not known:
             reply.reason = "The state is gone."
         await audit.state_replied(co, self.node_id, reply)
+
+    async def _certify(self, co: Coordinator, request: pb.CertificateRequest) -> None:
+        reply = pb.CertificateReply(job_id=request.job_id, statement_sha256=sha256(request.statement).digest())
+        if isinstance(self.certifies, str):
+            reply.reason = self.certifies
+        else:
+            reply.signature = certificate.sign(self.key, request.statement)
+        await certifying.certificate_replied(co, self.node_id, reply)
 
     async def _upload(self, co: Coordinator, digest: str) -> None:
         ref = await co.artifacts.put_bytes(self.states[digest])

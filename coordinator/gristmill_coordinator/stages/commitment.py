@@ -177,6 +177,14 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
     rows = await tx.rows(sa.select(windows).where(waiting))
     clean = await _clean_windows(tx, rows)
     for row in rows:
+        config = co.config
+        samples_from = {
+            "clean_windows": clean.get(row.attempt_id, 0),
+            "known_after": config.known_after_windows,
+            "new": config.samples_new,
+            "known": config.samples_known,
+        }
+        drawn_besides = samples(**samples_from)
         drawn = draw_segments(
             beacon=beacon,
             job_id=row.job_id,
@@ -184,15 +192,11 @@ async def _draw_all(co: Coordinator, tx: Tx, anchor: Row, beacon: bytes) -> int:
             root=bytes.fromhex(row.root),
             first_index=row.first_index,
             count=row.segments,
-            samples=samples(
-                clean_windows=clean.get(row.attempt_id, 0),
-                known_after=co.config.known_after_windows,
-                new=co.config.samples_new,
-                known=co.config.samples_known,
-            ),
+            samples=drawn_besides,
         )
         now = co.clock()
         values = {"state": WindowState.SAMPLED, "beacon": beacon.hex(), "sampled_s": now, "due_s": 0.0}
+        values |= {"samples": drawn_besides, "samples_from": samples_from}
         await tx.run(sa.update(windows).where(windows.c.window_id == row.window_id).values(**values))
         for index in drawn:
             await tx.add(audits, new_audit(row, index, "first" if index == 0 else "drawn"))

@@ -227,6 +227,8 @@ windows = Table(
     _maybe_json("proof"),  # merkle.InclusionProof of root in the anchor's root
     _maybe_text("beacon"),
     _time("sampled_s"),
+    _maybe_int("samples"),  # drawn besides segment 0, once sampled
+    _maybe_json("samples_from"),  # name -> number: what that was computed from
     Column("verifier", BigInteger),  # payee id that the statement's line names, once passed
     *_claim(),
     UniqueConstraint("attempt_id", "number"),
@@ -271,6 +273,20 @@ statements = Table(
     Column("job_id", ForeignKey("jobs.job_id"), primary_key=True),
     _key("statement_id"),  # SHA-256 of the statement's canonical JSON
     _json("signed"),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("job_id", ForeignKey("jobs.job_id"), primary_key=True),
+    _maybe_text("payload"),  # certificate.CertificateStatement as it is signed
+    _time("asked_s"),  # since when its machines are asked to sign this payload
+    _json("signatures"),  # node id -> its signature of the payload
+    _json("unsigned"),  # node id -> why it does not sign
+    _maybe_text("envelope"),  # certificate.Envelope, once it is issued
+    _flag("issued"),
+    *_claim(),
+    Index("ix_certificates_waiting", "issued", "due_s"),
 )
 
 slashes = Table(

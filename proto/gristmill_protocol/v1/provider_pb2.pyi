@@ -20,6 +20,8 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
   AuditReply(digests)           ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
+                                <-  CertificateRequest(statement)   "this is how the model came to be: do you sign?"
+  CertificateReply(signature)   ->
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.
@@ -57,6 +59,7 @@ class NodeMessage(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """0: not journaled"""
     @_builtins.property
@@ -89,6 +92,8 @@ class NodeMessage(_message.Message):
     def audit(self) -> Global___AuditReply:
         """journaled"""
 
+    @_builtins.property
+    def certificate(self) -> Global___CertificateReply: ...
     def __init__(
         self,
         *,
@@ -104,12 +109,13 @@ class NodeMessage(_message.Message):
         receipt: Global___Receipt | None = ...,
         state: Global___StateReply | None = ...,
         audit: Global___AuditReply | None = ...,
+        certificate: Global___CertificateReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "certificate", b"certificate", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "certificate", b"certificate", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "certificate"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -129,6 +135,7 @@ class CoordinatorMessage(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     PAYABLE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___Challenge: ...
     @_builtins.property
@@ -151,6 +158,8 @@ class CoordinatorMessage(_message.Message):
     def release(self) -> Global___ReleaseAttempt: ...
     @_builtins.property
     def payable(self) -> Global___Payable: ...
+    @_builtins.property
+    def certificate(self) -> Global___CertificateRequest: ...
     def __init__(
         self,
         *,
@@ -164,12 +173,13 @@ class CoordinatorMessage(_message.Message):
         refused: Global___Refused | None = ...,
         release: Global___ReleaseAttempt | None = ...,
         payable: Global___Payable | None = ...,
+        certificate: Global___CertificateRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "certificate", b"certificate", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "certificate", b"certificate", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "certificate"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -870,3 +880,58 @@ class AuditReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditReply: _TypeAlias = AuditReply  # noqa: Y015
+
+@_typing.final
+class CertificateRequest(_message.Message):
+    """Sent until it is answered or the coordinator's time for it is over; the certificate then says who did not sign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    statement: _builtins.bytes
+    """certificate.CertificateStatement's payload"""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        statement: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateRequest: _TypeAlias = CertificateRequest  # noqa: Y015
+
+@_typing.final
+class CertificateReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    STATEMENT_SHA256_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    statement_sha256: _builtins.bytes
+    signature: _builtins.str
+    """certificate.sign(); "": refused"""
+    reason: _builtins.str
+    """what of it is not as the node's journal has it"""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        statement_sha256: _builtins.bytes = ...,
+        signature: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "reason", b"reason", "signature", b"signature", "statement_sha256", b"statement_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateReply: _TypeAlias = CertificateReply  # noqa: Y015

@@ -1,0 +1,105 @@
+"""What a job's checks rest on, read for anybody: commitments, draws and, once there is a verdict, the audits."""
+
+from collections import defaultdict
+
+import sqlalchemy as sa
+
+from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain.windows import UNJUDGED
+from gristmill_coordinator.store import jobs as job_rows
+from gristmill_coordinator.store.store import Row, Tx
+from gristmill_coordinator.store.tables import anchors, attempts, audits, jobs, segments, transactions, windows
+from gristmill_coordinator.views import newest_hash
+from gristmill_protocol.api import AuditsView, Inclusion, WindowEvidence
+from gristmill_protocol.commitments import SignedRecord
+from gristmill_protocol.errors import NotFound
+from gristmill_protocol.jobs import AuditView, WindowState
+
+_DRAWN = ("first", "drawn")
+
+
+async def view(co: Coordinator, job_id: str) -> AuditsView:
+    """A job's draws and the outcomes of its audits.
+
+    Raises:
+        NotFound: no such job.
+    """
+    async with co.store.read() as tx:
+        if await tx.row(sa.select(jobs.c.job_id).where(jobs.c.job_id == job_id)) is None:
+            raise NotFound(f"There is no job {job_id}.", todo="Check its id.")
+        found = await evidence(tx, job_id)
+    chain = co.chain.info
+    return AuditsView(
+        job_id=job_id,
+        chain_id=chain.chain_id,
+        registry=chain.registry,
+        coordinator=chain.coordinator_id,
+        windows=tuple(one for one, _ in found.values()),
+    )
+
+
+async def evidence(tx: Tx, job_id: str) -> dict[str, tuple[WindowEvidence, list[SignedRecord]]]:
+    """Window id -> what anybody may know of it, and its records; in the order of the work."""
+    mine = sa.select(windows).join(attempts, attempts.c.attempt_id == windows.c.attempt_id)
+    rows = await tx.rows(mine.where(windows.c.job_id == job_id).order_by(attempts.c.number, windows.c.number))
+    anchors_ = await job_rows.by_id(tx, anchors, [row.anchor_id for row in rows])
+    sent = await job_rows.by_id(tx, transactions, [anchor.transaction_id for anchor in anchors_.values()])
+    audits_, records = await _audits(tx, job_id), await _records(tx, job_id)
+    found = {}
+    for row in rows:
+        anchor, signed = anchors_.get(row.anchor_id), records[row.window_id][: row.segments]
+        anchor_tx = None if anchor is None else newest_hash(sent.get(anchor.transaction_id))
+        found[row.window_id] = (_evidence(row, anchor, anchor_tx, signed, audits_[row.window_id]), signed)
+    return found
+
+
+def _evidence(
+    row: Row, anchor: Row | None, anchor_tx: str | None, signed: list[SignedRecord], audits_: list[Row]
+) -> WindowEvidence:
+    judged = row.state not in UNJUDGED
+    return WindowEvidence(
+        window_id=row.window_id,
+        attempt_id=row.attempt_id,
+        # A second verifier must not learn that the first one disagreed.
+        state=WindowState.SAMPLED if row.state == WindowState.DISPUTED else row.state,
+        first_index=row.first_index,
+        leaves=tuple(one.record.leaf().hex() for one in signed),
+        root=row.root,
+        anchor_root=None if anchor is None else anchor.root,
+        inclusion=None if row.proof is None else Inclusion.model_validate(row.proof),
+        anchor_tx=anchor_tx,
+        beacon=row.beacon,
+        samples=row.samples or 0,
+        samples_from=row.samples_from or {},
+        drawn=tuple(sorted(audit.segment for audit in audits_ if audit.why in _DRAWN)),
+        audits=tuple(_audit(audit) for audit in audits_) if judged else (),
+    )
+
+
+def _audit(row: Row) -> AuditView:
+    return AuditView(
+        window_id=row.window_id,
+        segment=row.segment,
+        verifier=row.verifier or 0,
+        verifier_name=row.verifier_name,
+        outcome=row.outcome,
+        why_drawn=row.why,
+    )
+
+
+async def _audits(tx: Tx, job_id: str) -> dict[str, list[Row]]:
+    query = sa.select(audits).where(audits.c.job_id == job_id).order_by(audits.c.segment, audits.c.why)
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in await tx.rows(query):
+        found[row.window_id].append(row)
+    return found
+
+
+async def _records(tx: Tx, job_id: str) -> dict[str, list[SignedRecord]]:
+    query = sa.select(segments.c.window_id, segments.c.signed).join(
+        windows, windows.c.window_id == segments.c.window_id
+    )
+    found: dict[str, list[SignedRecord]] = defaultdict(list)
+    for row in await tx.rows(query.where(windows.c.job_id == job_id).order_by(segments.c.segment)):
+        found[row.window_id].append(SignedRecord.model_validate(row.signed))
+    return found

@@ -10,7 +10,8 @@ from eth_utils.address import to_checksum_address
 from gristmill_coordinator import evidence, views
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.store.store import Row, Tx
-from gristmill_coordinator.store.tables import attempts, certificates, jobs, slashes, windows
+from gristmill_coordinator.store.tables import attempts, certificates, jobs, segments, slashes, windows
+from gristmill_protocol.api import WindowEvidence
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.certificate import (
     Asked,
@@ -25,6 +26,7 @@ from gristmill_protocol.certificate import (
     Subject,
     WindowPart,
 )
+from gristmill_protocol.commitments import SignedRecord
 from gristmill_protocol.errors import NotFinished, NotFound
 from gristmill_protocol.evidence import ACCEPTED
 from gristmill_protocol.jobs import JobSpec, JobState, JobView, Quote, SlashView, StatementLine
@@ -101,9 +103,19 @@ async def statement(co: Coordinator, job_id: str, unsigned: Mapping[str, str]) -
 async def _windows(tx: Tx, job_id: str) -> list[WindowPart]:
     reasons = {row.window_id: row.reason for row in await tx.rows(sa.select(windows).where(windows.c.job_id == job_id))}
     return [
-        WindowPart(evidence=one, records=tuple(signed) if one.state in ACCEPTED else (), reason=reasons[window_id])
-        for window_id, (one, signed) in (await evidence.evidence(tx, job_id)).items()
+        WindowPart(
+            evidence=one,
+            records=await _records(tx, one) if one.state in ACCEPTED else (),
+            reason=reasons[one.window_id],
+        )
+        for one in await evidence.evidence(tx, job_id)
     ]
+
+
+async def _records(tx: Tx, window: WindowEvidence) -> tuple[SignedRecord, ...]:
+    query = sa.select(segments.c.signed).where(segments.c.window_id == window.window_id).order_by(segments.c.segment)
+    rows = await tx.rows(query.limit(len(window.leaves)))
+    return tuple(SignedRecord.model_validate(row.signed) for row in rows)
 
 
 def _initial_root(parts: Sequence[WindowPart]) -> str | None:

@@ -11,7 +11,6 @@ from gristmill_coordinator.store.store import Row, Tx
 from gristmill_coordinator.store.tables import anchors, attempts, audits, jobs, segments, transactions, windows
 from gristmill_coordinator.views import newest_hash
 from gristmill_protocol.api import AuditsView, Inclusion, WindowEvidence
-from gristmill_protocol.commitments import SignedRecord
 from gristmill_protocol.errors import NotFound
 from gristmill_protocol.jobs import AuditView, WindowState
 
@@ -34,27 +33,27 @@ async def view(co: Coordinator, job_id: str) -> AuditsView:
         chain_id=chain.chain_id,
         registry=chain.registry,
         coordinator=chain.coordinator_id,
-        windows=tuple(one for one, _ in found.values()),
+        windows=tuple(found),
     )
 
 
-async def evidence(tx: Tx, job_id: str) -> dict[str, tuple[WindowEvidence, list[SignedRecord]]]:
-    """Window id -> what anybody may know of it, and its records; in the order of the work."""
+async def evidence(tx: Tx, job_id: str) -> list[WindowEvidence]:
+    """What anybody may know of a job's windows, in the order of the work."""
     mine = sa.select(windows).join(attempts, attempts.c.attempt_id == windows.c.attempt_id)
     rows = await tx.rows(mine.where(windows.c.job_id == job_id).order_by(attempts.c.number, windows.c.number))
     anchors_ = await job_rows.by_id(tx, anchors, [row.anchor_id for row in rows])
     sent = await job_rows.by_id(tx, transactions, [anchor.transaction_id for anchor in anchors_.values()])
-    audits_, records = await _audits(tx, job_id), await _records(tx, job_id)
-    found = {}
+    audits_, leaves = await _audits(tx, job_id), await _leaves(tx, job_id)
+    found = []
     for row in rows:
-        anchor, signed = anchors_.get(row.anchor_id), records[row.window_id][: row.segments]
+        anchor, committed = anchors_.get(row.anchor_id), leaves[row.window_id][: row.segments]
         anchor_tx = None if anchor is None else newest_hash(sent.get(anchor.transaction_id))
-        found[row.window_id] = (_evidence(row, anchor, anchor_tx, signed, audits_[row.window_id]), signed)
+        found.append(_evidence(row, anchor, anchor_tx, committed, audits_[row.window_id]))
     return found
 
 
 def _evidence(
-    row: Row, anchor: Row | None, anchor_tx: str | None, signed: list[SignedRecord], audits_: list[Row]
+    row: Row, anchor: Row | None, anchor_tx: str | None, leaves: list[str], audits_: list[Row]
 ) -> WindowEvidence:
     judged = row.state not in UNJUDGED
     return WindowEvidence(
@@ -63,7 +62,7 @@ def _evidence(
         # A second verifier must not learn that the first one disagreed.
         state=WindowState.SAMPLED if row.state == WindowState.DISPUTED else row.state,
         first_index=row.first_index,
-        leaves=tuple(one.record.leaf().hex() for one in signed),
+        leaves=tuple(leaves),
         root=row.root,
         anchor_root=None if anchor is None else anchor.root,
         inclusion=None if row.proof is None else Inclusion.model_validate(row.proof),
@@ -95,11 +94,10 @@ async def _audits(tx: Tx, job_id: str) -> dict[str, list[Row]]:
     return found
 
 
-async def _records(tx: Tx, job_id: str) -> dict[str, list[SignedRecord]]:
-    query = sa.select(segments.c.window_id, segments.c.signed).join(
-        windows, windows.c.window_id == segments.c.window_id
-    )
-    found: dict[str, list[SignedRecord]] = defaultdict(list)
-    for row in await tx.rows(query.where(windows.c.job_id == job_id).order_by(segments.c.segment)):
-        found[row.window_id].append(SignedRecord.model_validate(row.signed))
+async def _leaves(tx: Tx, job_id: str) -> dict[str, list[str]]:
+    query = sa.select(segments.c.window_id, segments.c.leaf)
+    query = query.join(windows, windows.c.window_id == segments.c.window_id).where(windows.c.job_id == job_id)
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in await tx.rows(query.order_by(segments.c.segment)):
+        found[row.window_id].append(row.leaf)
     return found

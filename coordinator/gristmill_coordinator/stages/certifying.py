@@ -21,6 +21,7 @@ logger = structlog.get_logger()
 
 _ASK_AGAIN_S = 5.0
 _MAX_REASON_CHARS = 300
+_MAX_ASKED_BYTES = 12_000_000  # a node's stream ends at a message of 16 MiB; records of some 13,000 segments
 
 
 async def step(co: Coordinator) -> int:
@@ -66,6 +67,9 @@ async def _advance(co: Coordinator, row: Row) -> bool:
     if now > max(row.asked_s, co.started_s) + wait_s:
         silent = {one.node_id: f"It did not answer within {wait_s:g} s." for one in waited_for}
         return await _keep(co, row, payload=None, unsigned={**row.unsigned, **silent})
+    if len(row.payload) > _MAX_ASKED_BYTES:
+        unasked = {one.node_id: "It was too long to be sent to it." for one in waited_for}
+        return await _keep(co, row, payload=None, unsigned={**row.unsigned, **unasked})
     request = pb.CertificateRequest(job_id=row.job_id, statement=row.payload.encode())
     for one in waited_for:
         co.links.send(one.node_id, pb.CoordinatorMessage(certificate=request))

@@ -201,6 +201,7 @@ segments = Table(
     Column("segment", BigInteger, primary_key=True, autoincrement=False),
     Column("window_id", ForeignKey("windows.window_id"), nullable=False, index=True),
     _json("signed"),  # SignedRecord
+    _text("leaf"),  # of that record: anybody may ask for it, and it takes a millisecond to make
     _json("state"),  # ArtifactRef of the boundary state after it
     _flag("uploaded"),
     _time("asked_s"),  # when the state was first wanted from the node

@@ -7,6 +7,7 @@ import pytest
 from fakes.machine import lazy
 from fakes.world import World
 from gristmill_coordinator import certificates
+from gristmill_coordinator.stages import certifying
 from gristmill_protocol.certificate import CertificateStatement, Envelope, require_signed
 from gristmill_protocol.errors import NotFinished, NotFound
 from gristmill_protocol.jobs import JobState, JobView
@@ -77,6 +78,17 @@ async def test_a_machine_that_stays_silent_is_named_as_not_signing(world: World)
     [asked] = statement.predicate.asked
     assert (asked.key, asked.signed, asked.reason) == (willow.key.address, False, "It did not answer within 30 s.")
     assert statement.signers() == (world.chain.operator.address,)
+
+
+async def test_what_no_stream_carries_is_not_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certifying, "_MAX_ASKED_BYTES", 1000)
+    await world.add_machine("willow", ask=50_000)
+    await world.add_machine("oak", ask=900_000)
+    view = await done(world)
+
+    [asked] = (await issued(world, view.job_id)).predicate.asked
+
+    assert (asked.signed, asked.reason) == (False, "It was too long to be sent to it.")
 
 
 async def test_a_machine_that_declines_is_quoted_and_the_others_sign_that(world: World) -> None:

@@ -359,6 +359,7 @@ def upgrade() -> None:
         sa.Column("segment", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("window_id", sa.String(), nullable=False),
         sa.Column("signed", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("leaf", sa.String(), nullable=False),
         sa.Column("state", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("uploaded", sa.Boolean(), nullable=False),
         sa.Column("asked_s", sa.Float(precision=53), nullable=False),

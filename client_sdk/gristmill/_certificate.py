@@ -92,7 +92,7 @@ def _payment(said: Certificate) -> str:
 
 def _plain(text: str) -> str:
     """A stranger's text without anything that Markdown or HTML would act on."""
-    return "".join(char for char in printable(text) if char not in "`*_[]()<>|#!\\&~").strip()
+    return "".join(char for char in printable(text) if char not in "`*[]()<>|#!\\&~").strip()
 
 
 def _replace(path: Path, content: bytes) -> None:

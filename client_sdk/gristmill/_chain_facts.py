@@ -1,7 +1,7 @@
 """What only the chain can say of a certificate or a draw, asked of a node over JSON-RPC; no library of the chain's."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from eth_utils.crypto import keccak
@@ -29,6 +29,12 @@ class ChainFacts:
     def __init__(self, rpc_url: str, *, wire: httpx.BaseTransport | None = None) -> None:
         self._url = rpc_url
         self._http = httpx.Client(transport=wire, timeout=_TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.close()
 
     def check_market(self, market: "Market") -> Iterator[Finding]:
         """Whether the node is of the certificate's chain, and who is the coordinator's operator there now."""

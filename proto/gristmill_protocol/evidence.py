@@ -92,7 +92,7 @@ def check_draw(job_id: str, window: WindowEvidence) -> Finding:
         return note(f"{name}: nothing is drawn yet, there is no beacon.")
     return held(
         again == window.drawn,
-        f"{name}: the beacon draws {segments(again)} of {len(window.leaves)}, as the coordinator says.",
+        f"{name}: the beacon draws {segments(again)}, as the coordinator says.",
         f"{name}: the beacon draws {segments(again)}, but the coordinator says {segments(window.drawn)}.",
     )
 

@@ -1,5 +1,6 @@
 """Checks that need nobody's word: verify a model's certificate, recompute a job's draws."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,9 @@ def verify(
     from gristmill._verify import Trusted, verify
 
     trusted = Trusted(operator, None if deployment is None else published(deployment))
-    _show(verify(model_dir, trusted, ChainFacts(rpc) if rpc else None), as_json=as_json)
+    with ChainFacts(rpc) if rpc else nullcontext() as chain:
+        found = verify(model_dir, trusted, chain)
+    _show(found, as_json=as_json)
 
 
 @audit.command("draw")
@@ -58,10 +61,10 @@ def verify_audits(job_id: JobId, coordinator: Coordinator = None, rpc: Rpc = "",
     view = _audits(job_id, coordinator)
     found = [finding for window in view.windows for finding in check_window(view.job_id, window)]
     if rpc:
-        chain = ChainFacts(rpc)
-        found.append(chain.check_chain(view.chain_id))
-        for window in view.windows:
-            found += chain.check_anchor(window, registry=view.registry, coordinator=view.coordinator)
+        with ChainFacts(rpc) as chain:
+            found.append(chain.check_chain(view.chain_id))
+            for window in view.windows:
+                found += chain.check_anchor(window, registry=view.registry, coordinator=view.coordinator)
     else:
         found.append(note("Anchors and beacons are as the coordinator says: --rpc asks the chain."))
     _show(found, as_json=as_json)

@@ -74,12 +74,7 @@ async def statement(co: Coordinator, job_id: str, unsigned: Mapping[str, str]) -
         mode=quote.mode,
         guarantee=quote.guarantee,
         data=DataUsed(sha256=spec.data.sha256, size_bytes=spec.data.size_bytes, root=lock.get("data_root")),
-        recipe=RecipeUsed(
-            id=job.recipe,
-            version=lock.get("recipe_version"),
-            ledger_id=quote.recipe_id,
-            lock_sha256=view.outputs[_LOCK].sha256 if _LOCK in view.outputs else None,
-        ),
+        recipe=_recipe(job, quote, view, lock),
         base_model=None,
         seed=spec.seed,
         settings_sha256=sha256_json(quote.plan.settings).hex(),
@@ -95,9 +90,12 @@ async def statement(co: Coordinator, job_id: str, unsigned: Mapping[str, str]) -
         not_verified=_not_verified(quote.mode, parts),
         issued_s=int(co.clock()),
     )
+    return CertificateStatement(subject=_subject(view), predicate=predicate)
+
+
+def _subject(view: JobView) -> tuple[Subject, ...]:
     files = sorted((name, ref.sha256) for name, ref in view.outputs.items())
-    subject = tuple(Subject(name=name, digest=Digest(sha256=sha256)) for name, sha256 in files)
-    return CertificateStatement(subject=subject, predicate=predicate)
+    return tuple(Subject(name=name, digest=Digest(sha256=sha256)) for name, sha256 in files)
 
 
 async def _windows(tx: Tx, job_id: str) -> list[WindowPart]:
@@ -116,6 +114,15 @@ async def _records(tx: Tx, window: WindowEvidence) -> tuple[SignedRecord, ...]:
     query = sa.select(segments.c.signed).where(segments.c.window_id == window.window_id).order_by(segments.c.segment)
     rows = await tx.rows(query.limit(len(window.leaves)))
     return tuple(SignedRecord.model_validate(row.signed) for row in rows)
+
+
+def _recipe(job: Row, quote: Quote, view: JobView, lock: Mapping[str, str]) -> RecipeUsed:
+    return RecipeUsed(
+        id=job.recipe,
+        version=lock.get("recipe_version"),
+        ledger_id=quote.recipe_id,
+        lock_sha256=view.outputs[_LOCK].sha256 if _LOCK in view.outputs else None,
+    )
 
 
 def _initial_root(parts: Sequence[WindowPart]) -> str | None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from gristmill_protocol.api import (
     AccountView,
+    AuditsView,
     Challenge,
     ChallengeRequest,
     EventsView,
@@ -113,6 +114,16 @@ def events(job_id: str, *, after: int, wait_s: float) -> Call[EventsView]:
     params = {"after": str(after), "wait_s": str(wait_s)}
     path = _job_path(job_id, "/events")
     return Call("GET", path, EventsView.model_validate_json, idempotent=True, params=params, wait_s=wait_s)
+
+
+def certificate(job_id: str) -> Call[bytes]:
+    """The signed envelope, byte for byte."""
+    return _get(_job_path(job_id, "/certificate"), bytes)
+
+
+def audits(job_id: str) -> Call[AuditsView]:
+    path = f"/v1/audits/{quote_part(job_id, safe='')}"
+    return _get(path, AuditsView.model_validate_json, signed_in=False)
 
 
 def stop(job_id: str) -> Call[JobView]:

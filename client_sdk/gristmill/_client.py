@@ -270,6 +270,10 @@ class Client:
             return self._transport.send(call, None)
         return self._as_renter(lambda token: self._transport.send(call, token))
 
+    def pause(self, seconds: float) -> None:
+        """Let time pass between two questions."""
+        self._transport.pause(seconds)
+
     def fetch(self, ref: ArtifactRef, file: BinaryIO) -> None:
         """Fill an empty file with an artifact; the caller checks its hash."""
         self._as_renter(lambda token: self._transport.get_artifact(ref, file, token))

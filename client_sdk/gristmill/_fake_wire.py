@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from gristmill_protocol.api import (
     AccountView,
+    AuditsView,
     Challenge,
     ChallengeRequest,
     EventsView,
@@ -43,6 +44,8 @@ class Books(Protocol):
     def jobs(self, renter: str) -> list[JobView]: ...
     def job(self, renter: str, job_id: str) -> JobView: ...
     def events(self, renter: str, job_id: str, after: int, wait_s: float) -> EventsView: ...
+    def certificate(self, renter: str, job_id: str) -> bytes: ...
+    def audits(self, job_id: str) -> AuditsView: ...
     def stop(self, renter: str, job_id: str) -> JobView: ...
     def add_statement(self, renter: str, job_id: str, signed: SignedStatement) -> JobView: ...
     def put(self, digest: str, content: bytes) -> ArtifactRef: ...
@@ -88,6 +91,12 @@ class FakeWire(httpx.BaseTransport):
             ("GET", "/v1/jobs", lambda: books.jobs(renter())),
             ("GET", _JOB, lambda job_id: books.job(renter(), job_id)),
             ("GET", f"{_JOB}/events", events),
+            (
+                "GET",
+                f"{_JOB}/certificate",
+                lambda job_id: httpx.Response(200, content=books.certificate(renter(), job_id)),
+            ),
+            ("GET", "/v1/audits/([^/]+)", books.audits),
             ("POST", f"{_JOB}/stop", lambda job_id: books.stop(renter(), job_id)),
             (
                 "POST",

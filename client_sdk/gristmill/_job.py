@@ -1,6 +1,7 @@
 """A job, as its renter holds it: any time, from any process, by its id."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from gristmill import _calls
 from gristmill._checks import check_statement
 from gristmill._plan import Plan
 from gristmill._wording import usd
-from gristmill_protocol.errors import JobFailed, NotFinished, RefusedToSign, Unavailable
+from gristmill_protocol.errors import JobFailed, NotFinished, NotFound, RefusedToSign, Unavailable
 from gristmill_protocol.jobs import AuditView, Bill, JobEvent, JobState, JobView
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gristmill._client import Client
 
 _LONG_POLL_S = 20.0
+_CERTIFICATE_S = 45.0
 _PATIENCE_S = 900.0  # how long the coordinator may be away before waiting for it is given up
 
 
@@ -111,11 +113,15 @@ class Job:
     def download(self, dest: str | Path) -> Path:
         """Bring the model's files into a folder; hashes are checked, and nothing is left half-written.
 
+        With them comes certificate.json, and its story in the model card. Where the coordinator does not give one
+        within 45 seconds, the files are as the trainer made them; a later download brings it.
+
         Raises:
             NotFinished: there are no files yet.
             JobFailed: there will be none.
             WrongHash, NoSpace, Unavailable: the folder is as it was.
         """
+        from gristmill._certificate import attach
         from gristmill._download import download
 
         view = self.view()
@@ -123,7 +129,27 @@ class Job:
             raise NotFinished(f"The job is still {view.state.value}.", todo="Wait until it is done.")
         if view.state is not JobState.DONE:
             raise failure(view)
-        return download(view.outputs, Path(dest), self._client.fetch)
+        folder = download(view.outputs, Path(dest), self._client.fetch)
+        with suppress(NotFound, NotFinished, Unavailable):
+            file = self.certificate(timeout_s=_CERTIFICATE_S)
+            attach(folder, file)
+        return folder
+
+    def certificate(self, timeout_s: float = 0) -> bytes:
+        """The signed record of how the model came to be, a DSSE envelope; you may publish it.
+
+        Raises:
+            NotFound: the job has no result.
+            NotFinished: it is not issued within timeout_s; the machines are asked to sign it first.
+        """
+        until = self._client.clock() + timeout_s
+        while True:
+            try:
+                return self._client.send(_calls.certificate(self.id))
+            except NotFinished:
+                if self._client.clock() >= until:
+                    raise
+            self._client.pause(1.0)
 
     def logs(self, *, follow: bool = False) -> Iterator[JobEvent]:
         """The job's story so far; with follow, as it goes on until the job ends."""

@@ -21,6 +21,7 @@ from gristmill._fake_money import FakeAccounts
 from gristmill._fake_wire import FakeWire
 from gristmill_protocol.api import (
     AccountView,
+    AuditsView,
     Challenge,
     ChallengeRequest,
     EventsView,
@@ -33,6 +34,7 @@ from gristmill_protocol.errors import (
     BalanceBelowCap,
     BudgetBelowQuote,
     Conflict,
+    NotFinished,
     NotFound,
     NotSignedIn,
     QuoteExpired,
@@ -125,6 +127,8 @@ class FakeCoordinator:
     ) -> None:
         self.now_s = float(_NOW_S)
         self.artifacts: dict[str, bytes] = {}
+        self.certificates: dict[str, bytes] = {}  # job id -> what its renter is given; b"": not yet
+        self.audit_views: dict[str, AuditsView] = {}  # job id -> what anybody is told of its checks
         self.statements: list[SignedStatement] = []  # handed in beyond the ladders
         self._price = price_usd_micros
         self._accounts = FakeAccounts(_INFO, lambda: self.now_s, balance_usd_micros=balance_usd_micros, opened=opened)
@@ -325,6 +329,19 @@ class FakeCoordinator:
         if not found:
             self.pause(wait_s)
         return EventsView(events=found)
+
+    def certificate(self, renter: str, job_id: str) -> bytes:
+        self._mine(renter, job_id)
+        if job_id not in self.certificates:
+            raise NotFound("This coordinator is a fake: it certifies nothing.")
+        if not self.certificates[job_id]:
+            raise NotFinished("There is no certificate yet: the machines are being asked to sign it.")
+        return self.certificates[job_id]
+
+    def audits(self, job_id: str) -> AuditsView:
+        if job_id not in self.audit_views:
+            raise NotFound("This coordinator is a fake: it checks nothing.")
+        return self.audit_views[job_id]
 
     def stop(self, renter: str, job_id: str) -> JobView:
         held = self._mine(renter, job_id)

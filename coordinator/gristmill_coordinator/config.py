@@ -62,6 +62,7 @@ class Config(BaseSettings):
     max_failures: int = Field(default=5, ge=1)  # failed attempts after which a job fails
     images: dict[str, str] = {}  # recipe -> digest-pinned image; none: the process backend's
     keep_states_s: int = Field(default=86_400, ge=0)
+    certificate_wait_s: float = Field(default=30.0, ge=0)  # for machines to sign it; then it says who did not
 
     # Checking
     sampling: Policy = Policy()

@@ -24,6 +24,7 @@ from gristmill_coordinator.market.book import OrderBook
 from gristmill_coordinator.stages import (
     audit,
     bonds,
+    certifying,
     challenges,
     commitment,
     conclude,
@@ -56,6 +57,7 @@ STAGES: dict[str, loop.Step] = {
     "settlement": settlement.step,
     "payables": payables.step,
     "slashing": slashing.step,
+    "certifying": certifying.step,
     "withdrawals": withdrawals.step,
     "bonds": bonds.step,
     "sender": sender.step,

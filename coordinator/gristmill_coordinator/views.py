@@ -149,7 +149,7 @@ async def _views(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> list[JobView]:
     statements = await _by_job(tx, tables.statements, [row.job_id for row in rows if row.statement_id], None)
     anchors = await job_rows.by_id(tx, tables.anchors, [w.anchor_id for ws in windows.values() for w in ws])
     sent = await job_rows.by_id(tx, tables.transactions, [anchor.transaction_id for anchor in anchors.values()])
-    anchor_txs = {anchor.anchor_id: _newest_hash(sent.get(anchor.transaction_id)) for anchor in anchors.values()}
+    anchor_txs = {anchor.anchor_id: newest_hash(sent.get(anchor.transaction_id)) for anchor in anchors.values()}
     return [
         _view(
             row,
@@ -259,7 +259,15 @@ def _window(row: Row, audits: list[Row], anchor_tx: str | None) -> WindowView:
     )
 
 
-def _newest_hash(sent: Row | None) -> str | None:
+async def paid_statement(tx: Tx, row: Row) -> SignedStatement | None:
+    """The statement that paid an ended job."""
+    one = tables.statements.c
+    query = sa.select(one.signed).where(one.job_id == row.job_id, one.statement_id == row.statement_id)
+    signed = await tx.value(query)
+    return None if signed is None else SignedStatement.model_validate(signed)
+
+
+def newest_hash(sent: Row | None) -> str | None:
     """The hash under which a transaction was last sent, or under which a block holds it; None before."""
     if sent is None or not sent.sends:
         return None

@@ -69,6 +69,7 @@ def summary(net: Localnet, episodes: Sequence[Episode], model: Path, data: Path,
         _checked(episodes, sandbox),
         f"The model lies in [bold]{model}[/bold], its card beside it: {MODEL_CARD}.",
         f"Try it on a picture:  {_GRISTMILL} try {model} {picture}",
+        f"How it came to be, checked offline:  {_GRISTMILL} verify {model}",
     )
 
 

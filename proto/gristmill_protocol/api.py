@@ -4,7 +4,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from gristmill_protocol.jobs import Address, Hex, JobEvent, Message, UsdMicros
+from gristmill_protocol.jobs import (
+    Address,
+    AuditView,
+    Hex,
+    JobEvent,
+    Message,
+    SampleBasis,
+    Sha256Hex,
+    UsdMicros,
+    WindowState,
+)
 from gristmill_protocol.wallet import DepositTerms
 
 
@@ -100,3 +110,43 @@ class Session(Message):
 
 class EventsView(Message):
     events: tuple[JobEvent, ...]
+
+
+class Inclusion(Message):
+    """merkle.InclusionProof in hex."""
+
+    index: int = Field(ge=0)
+    count: int = Field(gt=0)
+    siblings: tuple[Sha256Hex, ...]
+
+
+class WindowEvidence(Message):
+    """All that it takes to recompute what was committed of a window and what was drawn of it; see evidence.py."""
+
+    window_id: str
+    attempt_id: str
+    state: WindowState  # "sampled" until the verdict, whatever the audits say
+    first_index: int
+    leaves: tuple[Sha256Hex, ...]  # of its records, in order; a digest each, so that no verifier learns a result
+    root: Sha256Hex | None  # None: not committed yet
+    anchor_root: Sha256Hex | None
+    inclusion: Inclusion | None  # of root in anchor_root
+    anchor_tx: Hex | None  # the Registry's Anchored event
+    beacon: Sha256Hex | None  # prevrandao of the block after the one that holds anchor_tx
+    samples_ppm: (
+        int | None
+    )  # segments drawn besides segment 0, in millionths; None: judged as a whole, or not drawn yet
+    basis: SampleBasis | None  # what that number was computed from; None: no beacon yet, or judged as a whole
+    drawn: tuple[int, ...]  # what the coordinator says was drawn
+    doubled: tuple[int, ...]  # those of them that have two verifiers from the start
+    audits: tuple[AuditView, ...]  # once there is a verdict
+
+
+class AuditsView(Message):
+    """A job's draws, for anybody: nothing in it names the renter, the data or, before the verdict, a verifier."""
+
+    job_id: str
+    chain_id: int
+    registry: Address
+    coordinator: int
+    windows: tuple[WindowEvidence, ...]

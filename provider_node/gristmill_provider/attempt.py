@@ -194,13 +194,15 @@ class Attempt:
         self._require_next(segment)
         sha256 = segment.state_sha256
         await self._adopt(folder, segment.state_file, sha256)
+        signed = self._meter.record(segment)
         self._shop.journal.keep(self.attempt_id, sha256)
+        self._note_made({f"segment {segment.index}": signed.record.leaf().hex()})
         size = self._shop.cache.size(sha256)
         seldom = size > LARGE_STATE_BYTES and (segment.index + 1) % LARGE_STATE_EVERY
         upload = not seldom or self._stop_reason is not None
         report = pb.SegmentReport(
             attempt_id=self.attempt_id,
-            signed_record_json=self._meter.record(segment).model_dump_json(),
+            signed_record_json=signed.model_dump_json(),
             state=pb.Artifact(sha256=sha256, size_bytes=size),
             uploaded=upload,
         )
@@ -218,7 +220,11 @@ class Attempt:
     async def _take_results(self, finished: Finished, folder: Path) -> tuple[str, ...]:
         for name, sha256 in finished.files.items():
             await self._adopt(folder, str(PurePosixPath("out/result", name)), sha256)
+        self._note_made({f"file {name}": sha256 for name, sha256 in finished.files.items()})
         return tuple(finished.files.values())
+
+    def _note_made(self, digests: dict[str, str]) -> None:
+        self._shop.journal.note_made(self.attempt_id, digests, self._shop.clock())
 
     async def _adopt(self, folder: Path, name: str, sha256: str) -> None:
         out = folder / "out"

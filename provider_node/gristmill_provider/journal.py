@@ -7,7 +7,7 @@ Calls are synchronous: a row is a few hundred bytes and is on the disk when the 
 import fcntl
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -22,6 +22,7 @@ from gristmill_provider import payables
 JOURNAL = "journal.db"  # in a node's state folder
 
 _KEEP_ANSWERS_S = 7 * 86_400
+_REMEMBER_S = 90 * 86_400  # what was made
 
 WorkKind = Literal["attempt", "audit"]
 Said = Annotated[Replayed | Evaluated, Field(discriminator="event")]
@@ -50,6 +51,13 @@ CREATE TABLE IF NOT EXISTS states (
     work_id TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     PRIMARY KEY (work_id, sha256)
+);
+CREATE TABLE IF NOT EXISTS made (           -- what this node has vouched for, to hold certificates against
+    work_id TEXT NOT NULL,
+    name TEXT NOT NULL,                     -- "segment 3", "file model.safetensors"
+    digest TEXT NOT NULL,                   -- of the record's leaf, of the file
+    made_s REAL NOT NULL,
+    PRIMARY KEY (work_id, name)
 );
 """
 
@@ -174,6 +182,17 @@ class Journal:
         found = self._db.execute("SELECT 1 FROM states WHERE work_id = ? AND sha256 = ?", (work_id, sha256))
         return found.fetchone() is not None
 
+    def note_made(self, work_id: str, digests: Mapping[str, str], now_s: float) -> None:
+        """Remember what an attempt made: name -> hex digest."""
+        rows = [(work_id, name, digest, now_s) for name, digest in digests.items()]
+        with self._db:
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?)", rows)
+
+    def made(self, work_id: str) -> dict[str, str]:
+        """What an attempt made: name -> hex digest; kept for 90 days."""
+        return dict(self._db.execute("SELECT name, digest FROM made WHERE work_id = ?", (work_id,)))
+
     def release(self, work_id: str) -> None:
         """Let an ended attempt's states go; one at hand keeps them."""
         with self._db:
@@ -188,6 +207,7 @@ class Journal:
         for (work_id,) in old:
             self.release(work_id)
         self._db.execute("DELETE FROM answers WHERE made_s <= ?", (now_s - _KEEP_ANSWERS_S,))
+        self._db.execute("DELETE FROM made WHERE made_s < ?", (now_s - _REMEMBER_S,))
 
     def needed(self) -> frozenset[str]:
         """Content hashes that must not be deleted: kept states, and what undelivered messages speak of."""

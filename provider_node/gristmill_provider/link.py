@@ -98,6 +98,10 @@ class Link:
         return self._market
 
     @property
+    def node_id(self) -> str:
+        return self._hello.node_id
+
+    @property
     def connected(self) -> bool:
         return self._outgoing is not None
 

@@ -151,6 +151,12 @@ class Payables:
         found = [_lease(row) for row in self._db.execute(owed)]
         return [lease for lease in found if isinstance(lease, Payable)]
 
+    def of_job(self, job_id: str) -> Payable | None:
+        """What was accepted of a job, paid or not; None if nothing was."""
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM payables WHERE job_id = ?", (job_id,)).fetchone()
+        lease = None if row is None else _lease(row)
+        return lease if isinstance(lease, Payable) else None
+
     def note_paid(self, payable: Payable) -> None:
         """The chain has settled it: it is owed no more, and kept for a while as what was promised."""
         self._db.execute(f"UPDATE payables SET paid = 1 WHERE {_KEY}", _key(payable.ledger, payable.promise))

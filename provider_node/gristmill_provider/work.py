@@ -3,13 +3,17 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Coroutine
+from hashlib import sha256
+from typing import Any
 
 import structlog
 
+from gristmill_protocol.certificate import sign
 from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Attempt, State, Workshop
 from gristmill_provider.audits import Audits, refused
+from gristmill_provider.certifying import require_true
 from gristmill_provider.challenges import Challenges
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
@@ -50,36 +54,29 @@ class Work:
         self._challenges = Challenges(workshop)
         self._under_way: set[asyncio.Task[None]] = set()
         self._leaving = False
+        self._takes: dict[str, Callable[[Any], None]] = {
+            "lease": self._take_lease,
+            "audit": self._take_audit,
+            "reveal": self._reveal,
+            "stop": self._stop,
+            "state_request": lambda request: self._spawn(self._hand_over(request)),
+            "payable": self._take_payable,
+            "challenge_request": self._take_challenge,
+            "challenge_start": self._challenges.start,
+            "challenge_open": self._challenges.open,
+            "card": _tell_of_card,
+            "certificate": self._certify,
+            "release": self._release,
+        }
 
     def take(self, message: pb.CoordinatorMessage) -> None:
         """Act on a message of the coordinator; nothing here waits."""
-        match message.WhichOneof("body"):
-            case "lease":
-                self._take_lease(message.lease)
-            case "audit":
-                self._take_audit(message.audit)
-            case "reveal":
-                self._shop.link.send(pb.NodeMessage(audit=self._audits.reveal(message.reveal.audit_id)))
-            case "stop":
-                self._stop(message.stop)
-            case "state_request":
-                self._spawn(self._hand_over(message.state_request))
-            case "payable":
-                self._take_payable(message.payable)
-            case "challenge_request":
-                self._take_challenge(message.challenge_request)
-            case "challenge_start":
-                self._challenges.start(message.challenge_start)
-            case "challenge_open":
-                self._challenges.open(message.challenge_open)
-            case "card":
-                log = logger.info if message.card.standing in ("proven", "provisional") else logger.warning
-                log("card_judged", standing=message.card.standing, reason=message.card.reason)
-            case "release":
-                self._shop.journal.release(message.release.attempt_id)
-                self.tidy()
-            case unknown:
-                logger.warning("message_ignored", kind=unknown)
+        kind = message.WhichOneof("body")
+        take = self._takes.get(kind or "")
+        if take is None:
+            logger.warning("message_ignored", kind=kind)
+        else:
+            take(getattr(message, kind or ""))
 
     def heartbeat(self) -> pb.Heartbeat:
         """What is at hand; an attempt whose result is still being uploaded counts, or it would be given up as lost."""
@@ -164,6 +161,24 @@ class Work:
             return
         logger.info("payable_kept", attempt_id=told.attempt_id, accepted_usd_micros=kept.share_usd_micros)
 
+    def _reveal(self, request: pb.RevealRequest) -> None:
+        self._shop.link.send(pb.NodeMessage(audit=self._audits.reveal(request.audit_id)))
+
+    def _release(self, request: pb.ReleaseAttempt) -> None:
+        self._shop.journal.release(request.attempt_id)
+        self.tidy()
+
+    def _certify(self, request: pb.CertificateRequest) -> None:
+        shop = self._shop
+        reply = pb.CertificateReply(job_id=request.job_id, statement_sha256=sha256(request.statement).digest())
+        try:
+            require_true(request.statement, shop.journal, shop.link.market, node_id=shop.link.node_id)
+            reply.signature = sign(shop.key, request.statement)
+        except GristmillError as err:
+            reply.reason = err.what
+        logger.info("certificate_answered", job_id=request.job_id, signed=bool(reply.signature), reason=reply.reason)
+        shop.link.send(pb.NodeMessage(certificate=reply))
+
     def _take_audit(self, request: pb.AuditRequest) -> None:
         audit_id = request.audit_id
         if audit_id in self._audits.audit_ids or self._audits.commit_again(audit_id):  # the request was repeated
@@ -214,3 +229,8 @@ class Work:
         task = self._tasks.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+
+
+def _tell_of_card(verdict: pb.CardVerdict) -> None:
+    log = logger.info if verdict.standing in ("proven", "provisional") else logger.warning
+    log("card_judged", standing=verdict.standing, reason=verdict.reason)

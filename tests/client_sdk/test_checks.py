@@ -112,6 +112,7 @@ def replicated_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[JobSpec, Q
     )  # fmt: skip
     window = WindowView(
         window_id="w", attempt_id="attempt_1", state=WindowState.PASSED, root=None, anchor_tx=None, beacon=None,
+        samples_ppm=None, basis=None, first_index=0,
         segments=1, audits=audits, reason="",
     )  # fmt: skip
     first = quote.candidates[0]

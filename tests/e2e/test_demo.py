@@ -46,6 +46,25 @@ def test_the_demo_ends_with_a_model_and_a_slashed_cheat(evm: None, tmp_path: Pat
         [GRISTMILL, "try", tmp_path / "model", picture, "--json"], capture_output=True, text=True, check=True
     )
     assert '"7"' in tried.stdout
+    assert_certified(tmp_path / "model")
+
+
+def assert_certified(model: Path) -> None:
+    """The certificate holds, signed by the machine too; with one bit of the model changed it does not."""
+    command = [GRISTMILL, "verify", model]
+    true = subprocess.run(command, capture_output=True, text=True)
+    assert true.returncode == 0, true.stdout
+    assert "Signed by provider" in true.stdout
+    assert "## How it came to be" in (model / "MODEL_CARD.md").read_text()
+    weights = model / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+    changed = subprocess.run(command, capture_output=True, text=True)
+
+    assert changed.returncode == 1
+    assert "✗ model.safetensors is not the file that was certified." in changed.stdout
 
 
 @pytest.mark.docker

@@ -1,11 +1,13 @@
 """Whatever part dies, the job ends in the same bits and is paid exactly once."""
 
+import json
 from pathlib import Path
 
 import pytest
 from e2e.conftest import PATIENCE_S, until
 
 from gristmill import Client, Job, JobState
+from gristmill.cli import run as cli
 from gristmill_contracts.ledger import Ledger
 from gristmill_localnet.net import Localnet
 from gristmill_protocol.jobs import AttemptState, JobView
@@ -40,12 +42,20 @@ def payments(net: Localnet, nonce: int) -> int:
     )
 
 
-def test_the_same_job_gives_the_same_bits(net: Localnet, renter: Client, digits: Path, undisturbed: JobView) -> None:
-    again = finished(order(renter, digits))
+def test_the_same_job_gives_the_same_bits_and_the_chain_confirms_how_it_came_to_be(
+    net: Localnet, renter: Client, digits: Path, undisturbed: JobView, tmp_path: Path
+) -> None:
+    job = order(renter, digits)
+    again = finished(job)
 
     assert again.job_id != undisturbed.job_id
     assert again.final_state_root == undisturbed.final_state_root
     assert again.scorecard == undisturbed.scorecard
+    rpc = ["--rpc", json.loads((net.folder / "coordinator.json").read_text())["rpc_url"]]
+    deployment = ["--deployment", str(net.folder / "deployment.json")]
+    model = str(job.download(tmp_path / "model"))
+    assert cli(["verify", model, *rpc, *deployment, "--operator", net.books.addresses["operator"]]) == 0
+    assert cli(["audit", "verify", again.job_id, "--coordinator", net.url, *rpc]) == 0
 
 
 def test_a_killed_coordinator_comes_back_and_pays_once(

@@ -32,6 +32,7 @@ from gristmill_coordinator.chain.port import (
     TooMuchGas,
 )
 from gristmill_coordinator.domain.gas import Bid
+from gristmill_protocol import certificate
 from gristmill_protocol.errors import BadSignature, ChainUnavailable, Conflict
 from gristmill_protocol.jobs import Reservation, SignedStatement, Statement
 from gristmill_protocol.money import split_line
@@ -362,6 +363,9 @@ class FakeChain:
 
     def sign_reservation(self, reservation: Reservation) -> str:
         return sign(self.operator, self.info.ledger_domain, RESERVATION_TYPE, reservation_message(reservation))
+
+    def sign_certificate(self, payload: bytes) -> str:
+        return certificate.sign(self.operator, payload)
 
     # What the chain does
 

@@ -10,7 +10,7 @@ from gristmill_coordinator.domain.jobs import JobReason
 from gristmill_coordinator.stages.settlement import statement_key
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row
-from gristmill_coordinator.store.tables import jobs
+from gristmill_coordinator.store.tables import certificates, jobs
 from gristmill_protocol.jobs import SignedStatement, Statement, StatementLine
 from gristmill_protocol.signing import STATEMENT_TYPE, Domain, sign, statement_message
 
@@ -45,6 +45,8 @@ async def hold_job(
     }  # fmt: skip
     async with co.store.write() as tx:
         await tx.run(sa.insert(jobs).values(**values))
+        # Nobody trained it, so there is nothing to certify.
+        await tx.run(sa.insert(certificates).values(job_id=job_id, signatures={}, unsigned={}, issued=True))
         for one in (statement, *ladder):
             await job_rows.hold(tx, job_id, sign_statement(renter, domain, one))
     return job_id

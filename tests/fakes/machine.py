@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -14,7 +15,8 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.cards import ChallengeState, Standing, Verdict
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, challenges, dispatch, metering, payables
+from gristmill_coordinator.stages import audit, certifying, challenges, dispatch, metering, payables
+from gristmill_protocol import certificate
 from gristmill_protocol.challenges import Draw, Sizes
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord, answer_digest
 from gristmill_protocol.errors import NotAllowed
@@ -104,6 +106,8 @@ class Machine:
     sizes: dict[str, Sizes] = field(default_factory=dict)
     thinking: dict[str, tuple[float, bytes]] = field(default_factory=dict)  # test -> when it answers, and to which seed
     provers: dict[str, Prover] = field(default_factory=dict)
+    certifies: bool | str = True  # signs certificates; else why not, or False for no answer
+    makes: dict[str, bytes] = field(default_factory=dict)  # files of its result besides model.bin
     audits_done: int = 0
     outbox: Outbox | None = None
     runs: dict[str, _Run] = field(default_factory=dict)
@@ -191,33 +195,37 @@ class Machine:
 
     async def _read(self, co: Coordinator, message: pb.CoordinatorMessage) -> None:
         kind = message.WhichOneof("body")
-        if kind == "lease":
-            await self._consider(co, message.lease)
+        assert kind is not None
+        body: Any = getattr(message, kind)
+        handlers = {
+            "lease": self._consider,
+            "reveal": self._reveal,
+            "state_request": self._serve,
+            "certificate": self._certify,
+            "challenge_request": self._get_ready,
+            "challenge_start": self._think,
+            "challenge_open": self._open,
+        }
+        if kind in handlers:
+            await handlers[kind](co, body)
         elif kind == "stop":
-            self.told_to_stop.add(message.stop.attempt_id)
+            self.told_to_stop.add(body.attempt_id)
         elif kind == "release":
-            self.released.append(message.release.attempt_id)
+            self.released.append(body.attempt_id)
         elif kind == "audit":
-            self.audits[message.audit.audit_id] = message.audit
-        elif kind == "reveal":
-            await self._reveal(co, message.reveal.audit_id)
+            self.audits[body.audit_id] = body
         elif kind == "payable":
-            self.payables.append(message.payable)
-        elif kind == "state_request":
-            await self._serve(co, message.state_request)
+            self.payables.append(body)
         elif kind == "card":
-            self.verdicts.append(message.card)
-        elif kind == "challenge_request":
-            await self._get_ready(co, message.challenge_request)
-        elif kind == "challenge_start":
-            start = message.challenge_start
-            self.thinking[start.challenge_id] = (co.clock() + self.thinks_s, start.seed)
-        elif kind == "challenge_open":
-            opening = self.provers[message.challenge_open.challenge_id].open(
-                Draw.model_validate_json(message.challenge_open.draw_json)
-            )
-            reply = pb.ChallengeReply(opening_json=opening.model_dump_json())
-            await self._reply(co, message.challenge_open.challenge_id, reply)
+            self.verdicts.append(body)
+
+    async def _think(self, co: Coordinator, start: pb.ChallengeStart) -> None:
+        self.thinking[start.challenge_id] = (co.clock() + self.thinks_s, start.seed)
+
+    async def _open(self, co: Coordinator, request: pb.ChallengeOpen) -> None:
+        opening = self.provers[request.challenge_id].open(Draw.model_validate_json(request.draw_json))
+        reply = pb.ChallengeReply(opening_json=opening.model_dump_json())
+        await self._reply(co, request.challenge_id, reply)
 
     async def _get_ready(self, co: Coordinator, request: pb.ChallengeRequest) -> None:
         self.tested.append(request.challenge_id)
@@ -317,14 +325,13 @@ class Machine:
         )
 
     async def _finish(self, co: Coordinator, run: _Run) -> None:
-        model = b"model of " + run.state
-        digest = sha256(model).hexdigest()
-        self.states[digest] = model
-        if self.uploads_result:
-            await self._upload(co, digest)
-        finished = Finished(
-            step=run.step, state_root=root(run.state), scorecard={"accuracy": 0.97}, files={"model.bin": digest}
-        )
+        contents = {"model.bin": b"model of " + run.state, **self.makes}
+        files = {name: sha256(content).hexdigest() for name, content in contents.items()}
+        for name, digest in files.items():
+            self.states[digest] = contents[name]
+            if self.uploads_result:
+                await self._upload(co, digest)
+        finished = Finished(step=run.step, state_root=root(run.state), scorecard={"accuracy": 0.97}, files=files)
         self._end(run, pb.AttemptUpdate.FINISHED, finished_json=finished.model_dump_json())
 
     def _end(self, run: _Run, state: "pb.AttemptUpdate.State.ValueType", **fields: object) -> None:
@@ -386,7 +393,8 @@ class Machine:
         commitment = pb.AuditCommitment(audit_id=audit_id, digest=digest, signature=signature)
         await audit.audit_committed(co, self.node_id, commitment)
 
-    async def _reveal(self, co: Coordinator, audit_id: str) -> None:
+    async def _reveal(self, co: Coordinator, request: pb.RevealRequest) -> None:
+        audit_id = request.audit_id
         said = self.answers[audit_id]
         if self.changes_mind:
             said = said.model_copy(update={"state_root": "00" * 32})
@@ -401,6 +409,16 @@ class Machine:
         if not known:
             reply.reason = "The state is gone."
         await audit.state_replied(co, self.node_id, reply)
+
+    async def _certify(self, co: Coordinator, request: pb.CertificateRequest) -> None:
+        if not self.certifies:
+            return
+        reply = pb.CertificateReply(job_id=request.job_id, statement_sha256=sha256(request.statement).digest())
+        if isinstance(self.certifies, str):
+            reply.reason = self.certifies
+        else:
+            reply.signature = certificate.sign(self.key, request.statement)
+        await certifying.certificate_replied(co, self.node_id, reply)
 
     async def _upload(self, co: Coordinator, digest: str) -> None:
         ref = await co.artifacts.put_bytes(self.states[digest])

@@ -10,7 +10,7 @@ from eth_account.signers.local import LocalAccount
 from fakes.chain import FakeChain
 from fakes.machine import Machine
 from fakes.prover import TINY
-from gristmill_coordinator import serve, views
+from gristmill_coordinator import certificates, serve, views
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.artifacts.store import ArtifactStore
 from gristmill_coordinator.config import Config
@@ -21,6 +21,7 @@ from gristmill_coordinator.stages import intake, settlement
 from gristmill_coordinator.store.migrate import migrate
 from gristmill_coordinator.store.store import Store, open_store
 from gristmill_coordinator.wake import Wake
+from gristmill_protocol.errors import NotFinished
 from gristmill_protocol.jobs import (
     ArtifactRef,
     DataStats,
@@ -198,6 +199,15 @@ class World:
     async def finish(self, job_id: str) -> JobView:
         """Tick until the job has ended."""
         return await self._until(job_id, lambda view: view.state.ended)
+
+    async def certified(self, job_id: str) -> bytes:
+        """Tick until the finished job has its certificate; that."""
+        for _ in range(_MAX_TICKS):
+            try:
+                return await certificates.certificate(self.co, self.renter_key, job_id)
+            except NotFinished:
+                await self.tick()
+        raise AssertionError("no certificate is issued")
 
     async def finish_signing(self, job_id: str) -> JobView:
         """Tick until the job has ended, with a renter who is online and signs what is asked."""

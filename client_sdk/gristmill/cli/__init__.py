@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 import typer.main
 
-from gristmill.cli import jobs, key, lint, market, tryout, wallet
+from gristmill.cli import checking, jobs, key, lint, market, tryout, wallet
 from gristmill.cli.screen import EXIT_INTERRUPTED, show_error, wants_json
 from gristmill_protocol.errors import BadRequest, GristmillError, MissingPart
 
@@ -47,7 +47,7 @@ def _app(args: Sequence[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for part in (jobs, tryout, lint, market):
+    for part in (jobs, tryout, checking, lint, market):
         part.add_to(app)
     app.add_typer(key.app, name="key")
     app.add_typer(wallet.app, name="wallet")

@@ -16,6 +16,8 @@ from gristmill.cli.screen import EXIT_INTERRUPTED, Json, print_json, print_table
 from gristmill_protocol.errors import BadSettings
 from gristmill_protocol.jobs import JobState, JobView
 
+CERTIFICATE = "certificate.json"
+
 Recipe = Annotated[str, typer.Argument(help="Which recipe, such as image-sorter.")]
 Data = Annotated[Path, typer.Argument(help="A folder with one folder per answer, a zip of that, or a table.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `gristmill jobs` lists it.")]
@@ -149,6 +151,10 @@ def pull(
         job = client.job(job_id)
         folder = job.download(dest or Path(job_id))
         names = sorted(job.view().outputs)
+    if (folder / CERTIFICATE).exists():
+        names.append(CERTIFICATE)
+    else:
+        remark("There is no certificate yet; pull again later to get it.")
     if as_json:
         print_json({"folder": str(folder), "files": names})
     else:

@@ -126,18 +126,23 @@ def _money(rpc: str, deployment: Path | None, account: str = "") -> Iterator[Mon
         return
     with Client() as client:
         if deployment is not None:
-            check_contracts(client.info(), _published(deployment))
+            check_contracts(client.info(), published(deployment))
         yield client.money
 
 
-def _published(deployment: Path) -> dict[str, object]:
+def published(deployment: Path) -> dict[str, object]:
+    """What a published deployment file says.
+
+    Raises:
+        NotFound, BadSettings: there is none that can be read.
+    """
     try:
-        published = json.loads(deployment.read_text())
+        said = json.loads(deployment.read_text())
     except OSError as err:
         raise NotFound(f"There is no deployment at {deployment}.", effect="Nothing was signed.") from err
     except ValueError as err:
         raise BadSettings(f"{deployment} is no JSON.", effect="Nothing was signed.") from err
-    return published if isinstance(published, dict) else {}
+    return said if isinstance(said, dict) else {}
 
 
 def _show(account: AccountView, *, as_json: bool) -> None:

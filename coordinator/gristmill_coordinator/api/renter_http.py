@@ -4,8 +4,9 @@ from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
+from starlette.responses import Response
 
-from gristmill_coordinator import accounts, views
+from gristmill_coordinator import accounts, certificates, evidence, views
 from gristmill_coordinator.api import artifacts_http
 from gristmill_coordinator.api.auth import RenterSignIn
 from gristmill_coordinator.api.callers import Co, Renter
@@ -14,6 +15,7 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.stages import intake, relaying, settlement
 from gristmill_protocol.api import (
     AccountView,
+    AuditsView,
     Challenge,
     ChallengeRequest,
     EventsView,
@@ -99,6 +101,11 @@ async def market(co: Co) -> list[OfferView]:
     return await views.market(co)
 
 
+@router.get("/v1/audits/{job_id}")
+async def audits(job_id: str, co: Co) -> AuditsView:
+    return await evidence.view(co, job_id)
+
+
 @router.post("/v1/auth/challenge")
 async def challenge(wanted: ChallengeRequest, request: Request) -> Challenge:
     return Challenge(message=_sign_in(request).challenge(wanted.address))
@@ -177,6 +184,12 @@ async def events(
     wait_s: Annotated[float, Query(ge=0, le=_MAX_WAIT_S, allow_inf_nan=False)] = 0,
 ) -> EventsView:
     return EventsView(events=tuple(await views.events(co, renter, job_id, after, wait_s)))
+
+
+@router.get("/v1/jobs/{job_id}/certificate")
+async def certificate(job_id: str, co: Co, renter: Renter) -> Response:
+    """The DSSE envelope, byte for byte; for the renter, who may publish it."""
+    return Response(await certificates.certificate(co, renter, job_id), media_type="application/json")
 
 
 @router.post("/v1/jobs/{job_id}/stop")

@@ -41,6 +41,7 @@ from gristmill_coordinator.chain.port import (
 )
 from gristmill_coordinator.chain.relayed import relayed
 from gristmill_coordinator.domain.gas import Bid
+from gristmill_protocol import certificate
 from gristmill_protocol.errors import ChainUnavailable
 from gristmill_protocol.jobs import Reservation
 from gristmill_protocol.signing import RESERVATION_TYPE, Domain, reservation_message, sign
@@ -195,6 +196,9 @@ class EvmChain:
 
     def sign_reservation(self, reservation: Reservation) -> str:
         return sign(self._operator, self.info.ledger_domain, RESERVATION_TYPE, reservation_message(reservation))
+
+    def sign_certificate(self, payload: bytes) -> str:
+        return certificate.sign(self._operator, payload)
 
     # In the thread
 

@@ -1,6 +1,6 @@
 """What the coordinator needs of a chain; money is micro-USD, addresses are EIP-55 checksummed, hashes 0x-prefixed hex.
 
-Every method but sign and sign_reservation may raise ChainUnavailable: the node cannot be reached, did not answer in
+Every method but those that sign may raise ChainUnavailable: the node cannot be reached, did not answer in
 time or has no answer. What it says of its blocks is checked by chain/watcher.py, and believed as far as that held.
 A transaction is signed first, so that its hash can be stored, and then sent; chain/sender.py alone does that.
 """
@@ -286,3 +286,6 @@ class Chain(Protocol):
 
     def sign_reservation(self, reservation: Reservation) -> str:
         """The operator's signature of a promise to a provider."""
+
+    def sign_certificate(self, payload: bytes) -> str:
+        """The operator's signature of a training certificate; see gristmill_protocol.certificate."""

@@ -118,6 +118,7 @@ async def _store(
         "segment": record.index,
         "window_id": window_id,
         "signed": signed.model_dump(mode="json"),
+        "leaf": record.leaf().hex(),
         "state": state.model_dump(mode="json"),
         "uploaded": uploaded,
     }

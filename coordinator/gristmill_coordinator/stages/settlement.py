@@ -19,7 +19,7 @@ from gristmill_coordinator.domain.windows import PAYABLE
 from gristmill_coordinator.stages.loop import REFUSED_AGAIN_S, put_off
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, grant, keep
-from gristmill_coordinator.store.tables import attempts, jobs, statements, transactions, windows
+from gristmill_coordinator.store.tables import attempts, certificates, jobs, statements, transactions, windows
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.errors import ChainUnavailable, Conflict, NotFound
 from gristmill_protocol.jobs import AttemptState, JobView, Quote, SignedStatement, Statement, WindowState
@@ -263,6 +263,9 @@ async def _end(co: Coordinator, tx: Tx, row: Row, payment: Row | None) -> bool:
         logger.warning("job_unpaid", job_id=row.job_id, reason=reason)
     passed = sa.and_(windows.c.job_id == row.job_id, windows.c.state.in_(PAYABLE))
     await tx.run(sa.update(windows).where(passed).values(state=WindowState.PAID))
+    if reason is JobReason.DONE:
+        await tx.add(certificates, {"job_id": row.job_id, "signatures": {}, "unsigned": {}})
+        tx.wake("certifying")
     await job_rows.tell(tx, row.job_id, "payment", text, now=now, paid_usd_micros=paid)
     await job_rows.tell(tx, row.job_id, "state", f"The job is {reason.state}.", now=now, state=reason.state)
     logger.info("job_ended", job_id=row.job_id, reason=reason, paid_usd_micros=paid)

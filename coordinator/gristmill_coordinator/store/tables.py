@@ -212,6 +212,7 @@ segments = Table(
     Column("segment", BigInteger, primary_key=True, autoincrement=False),
     Column("window_id", ForeignKey("windows.window_id"), nullable=False, index=True),
     _json("signed"),  # SignedRecord
+    _text("leaf"),  # of that record: anybody may ask for it, and it takes a millisecond to make
     _json("state"),  # ArtifactRef of the boundary state after it
     _flag("uploaded"),
     _time("asked_s"),  # when the state was first wanted from the node
@@ -290,6 +291,20 @@ statements = Table(
     Column("job_id", ForeignKey("jobs.job_id"), primary_key=True),
     _key("statement_id"),  # SHA-256 of the statement's canonical JSON
     _json("signed"),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("job_id", ForeignKey("jobs.job_id"), primary_key=True),
+    _maybe_text("payload"),  # certificate.CertificateStatement as it is signed
+    _time("asked_s"),  # since when its machines are asked to sign this payload
+    _json("signatures"),  # node id -> its signature of the payload
+    _json("unsigned"),  # node id -> why it does not sign
+    _maybe_text("envelope"),  # certificate.Envelope, once it is issued
+    _flag("issued"),
+    *_claim(),
+    Index("ix_certificates_waiting", "issued", "due_s"),
 )
 
 slashes = Table(

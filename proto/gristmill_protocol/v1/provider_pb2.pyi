@@ -29,6 +29,8 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  ChallengeOpen(draw)             "let me see these rows and leaves"
   ChallengeReply(opening)       ->
                                 <-  CardVerdict(standing, reason)   "so your offer stands, and this is why"
+                                <-  CertificateRequest(statement)   "this is how the model came to be: do you sign?"
+  CertificateReply(signature)   ->
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.
@@ -68,6 +70,7 @@ class NodeMessage(_message.Message):
     AUDIT_FIELD_NUMBER: _builtins.int
     COMMITMENT_FIELD_NUMBER: _builtins.int
     CHALLENGE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """0: not journaled"""
     @_builtins.property
@@ -106,6 +109,8 @@ class NodeMessage(_message.Message):
 
     @_builtins.property
     def challenge(self) -> Global___ChallengeReply: ...
+    @_builtins.property
+    def certificate(self) -> Global___CertificateReply: ...
     def __init__(
         self,
         *,
@@ -123,12 +128,13 @@ class NodeMessage(_message.Message):
         audit: Global___AuditReply | None = ...,
         commitment: Global___AuditCommitment | None = ...,
         challenge: Global___ChallengeReply | None = ...,
+        certificate: Global___CertificateReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "challenge", b"challenge", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "certificate", b"certificate", "challenge", b"challenge", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "challenge", b"challenge", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "certificate", b"certificate", "challenge", b"challenge", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "commitment", "challenge"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "commitment", "challenge", "certificate"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -153,6 +159,7 @@ class CoordinatorMessage(_message.Message):
     CHALLENGE_START_FIELD_NUMBER: _builtins.int
     CHALLENGE_OPEN_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___Challenge: ...
     @_builtins.property
@@ -185,6 +192,8 @@ class CoordinatorMessage(_message.Message):
     def challenge_open(self) -> Global___ChallengeOpen: ...
     @_builtins.property
     def card(self) -> Global___CardVerdict: ...
+    @_builtins.property
+    def certificate(self) -> Global___CertificateRequest: ...
     def __init__(
         self,
         *,
@@ -203,12 +212,13 @@ class CoordinatorMessage(_message.Message):
         challenge_start: Global___ChallengeStart | None = ...,
         challenge_open: Global___ChallengeOpen | None = ...,
         card: Global___CardVerdict | None = ...,
+        certificate: Global___CertificateRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "certificate", b"certificate", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "certificate", b"certificate", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "reveal", "challenge_request", "challenge_start", "challenge_open", "card"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "reveal", "challenge_request", "challenge_start", "challenge_open", "card", "certificate"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1083,3 +1093,58 @@ class CardVerdict(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CardVerdict: _TypeAlias = CardVerdict  # noqa: Y015
+
+@_typing.final
+class CertificateRequest(_message.Message):
+    """Sent until it is answered or the coordinator's time for it is over; the certificate then says who did not sign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    statement: _builtins.bytes
+    """certificate.CertificateStatement's payload"""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        statement: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateRequest: _TypeAlias = CertificateRequest  # noqa: Y015
+
+@_typing.final
+class CertificateReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    STATEMENT_SHA256_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    statement_sha256: _builtins.bytes
+    signature: _builtins.str
+    """certificate.sign(); "": refused"""
+    reason: _builtins.str
+    """what of it is not as the node's journal has it"""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        statement_sha256: _builtins.bytes = ...,
+        signature: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "reason", b"reason", "signature", b"signature", "statement_sha256", b"statement_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateReply: _TypeAlias = CertificateReply  # noqa: Y015

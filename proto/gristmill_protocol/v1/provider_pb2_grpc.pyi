@@ -29,6 +29,8 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  ChallengeOpen(draw)             "let me see these rows and leaves"
   ChallengeReply(opening)       ->
                                 <-  CardVerdict(standing, reason)   "so your offer stands, and this is why"
+                                <-  CertificateRequest(statement)   "this is how the model came to be: do you sign?"
+  CertificateReply(signature)   ->
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.

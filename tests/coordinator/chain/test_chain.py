@@ -27,6 +27,7 @@ from gristmill_coordinator.chain.port import (
     TooMuchGas,
 )
 from gristmill_coordinator.domain.gas import Bid
+from gristmill_protocol import certificate
 from gristmill_protocol.errors import BadSignature, ChainUnavailable, Conflict
 from gristmill_protocol.jobs import Reservation, SignedStatement, Statement, StatementLine
 from gristmill_protocol.money import split_line
@@ -375,6 +376,10 @@ async def test_a_reservation_is_the_operators_signature(world: World, renter: Lo
 
     message = reservation_message(reservation)
     assert recover(info.ledger_domain, RESERVATION_TYPE, message, signature) == info.operator
+
+
+async def test_the_operator_signs_certificates(world: World) -> None:
+    assert certificate.signer(b"{}", world.chain.sign_certificate(b"{}")) == world.chain.info.operator
 
 
 @pytest.mark.chain

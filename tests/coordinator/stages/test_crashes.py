@@ -9,8 +9,10 @@ import pytest
 from fakes.crashing import CrashingStore, Died
 from fakes.machine import lazy
 from fakes.world import World
-from gristmill_coordinator import serve, views
+from gristmill_coordinator import certificates, serve, views
 from gristmill_coordinator.config import Config
+from gristmill_protocol.certificate import CertificateStatement, Envelope, require_signed
+from gristmill_protocol.errors import NotFinished
 from gristmill_protocol.jobs import AttemptState, JobState, JobView, WindowState
 
 pytestmark = pytest.mark.slow
@@ -55,13 +57,31 @@ async def live(world: World, job_id: str) -> JobView:
         view = await world.job(job_id)
         if view.state.ended:
             return view
-        world.clock.now_s += 1
-        world.chain.mine()
-        for machine in world.machines.values():
-            await survive(world, lambda machine=machine: machine.work(world.co))  # type: ignore[misc]
-        for step in serve.STAGES.values():
-            await survive(world, lambda step=step: step(world.co))  # type: ignore[misc]
+        await tick(world)
     raise AssertionError(f"still {view.state}: {view.reason}")
+
+
+async def tick(world: World) -> None:
+    world.clock.now_s += 1
+    world.chain.mine()
+    for machine in world.machines.values():
+        await survive(world, lambda machine=machine: machine.work(world.co))  # type: ignore[misc]
+    for step in serve.STAGES.values():
+        await survive(world, lambda step=step: step(world.co))  # type: ignore[misc]
+
+
+async def certified(world: World, job_id: str) -> CertificateStatement:
+    """What the job's certificate says, from a coordinator that dies while it is made."""
+    for _ in range(100):
+        try:
+            envelope = Envelope.read(await certificates.certificate(world.co, world.renter_key, job_id))
+        except NotFinished:
+            await tick(world)
+        else:
+            statement = CertificateStatement.read(envelope.content())
+            require_signed(envelope, envelope.content(), statement.signers())
+            return statement
+    raise AssertionError("no certificate is issued")
 
 
 async def begin(world: World, *, cheat: bool = False) -> str:
@@ -97,6 +117,7 @@ async def test_an_honest_job_is_paid_exactly_once(dying: World) -> None:
     assert view.bill is not None
     spent = 1_000_000_000 - (await dying.chain.account(dying.renter.address)).balance_usd_micros
     assert spent == view.bill.paid_usd_micros == view.price_usd_micros
+    assert [one.signed for one in (await certified(dying, job_id)).predicate.asked] == [True]
 
 
 async def test_a_cheat_is_slashed_exactly_once(dying: World) -> None:

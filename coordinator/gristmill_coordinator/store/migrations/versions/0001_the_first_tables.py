@@ -286,6 +286,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "seq", name=op.f("pk_events")),
     )
     op.create_table(
+        "certificates",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("payload", sa.String(), nullable=True),
+        sa.Column("asked_s", sa.Float(precision=53), nullable=False),
+        sa.Column("signatures", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("unsigned", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("envelope", sa.String(), nullable=True),
+        sa.Column("issued", sa.Boolean(), nullable=False),
+        sa.Column("lock_token", sa.String(), nullable=True),
+        sa.Column("due_s", sa.Float(precision=53), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_certificates_job_id_jobs")),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_certificates")),
+    )
+    op.create_index("ix_certificates_waiting", "certificates", ["issued", "due_s"], unique=False)
+    op.create_table(
         "slashes",
         sa.Column("window_id", sa.String(), nullable=False),
         sa.Column("job_id", sa.String(), nullable=False),
@@ -388,6 +403,7 @@ def upgrade() -> None:
         sa.Column("segment", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("window_id", sa.String(), nullable=False),
         sa.Column("signed", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("leaf", sa.String(), nullable=False),
         sa.Column("state", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("uploaded", sa.Boolean(), nullable=False),
         sa.Column("asked_s", sa.Float(precision=53), nullable=False),

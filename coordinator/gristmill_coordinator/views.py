@@ -26,6 +26,7 @@ from gristmill_protocol.jobs import (
     AttemptView,
     AuditView,
     Bill,
+    DisputeView,
     JobEvent,
     JobState,
     JobView,
@@ -142,7 +143,7 @@ async def _views(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> list[JobView]:
     attempts = await _by_job(tx, tables.attempts, ids, tables.attempts.c.number)
     windows = await _by_job(tx, tables.windows, ids, tables.windows.c.first_index)
     audits = await _by_job(tx, tables.audits, ids, tables.audits.c.segment)
-    slashes = await _by_job(tx, tables.slashes, ids, tables.slashes.c.window_id)
+    disputes = await _by_job(tx, tables.disputes, ids, tables.disputes.c.window_id)
     statements = await _by_job(tx, tables.statements, [row.job_id for row in rows if row.statement_id], None)
     anchors = await job_rows.by_id(tx, tables.anchors, [w.anchor_id for ws in windows.values() for w in ws])
     sent = await job_rows.by_id(tx, tables.transactions, [anchor.transaction_id for anchor in anchors.values()])
@@ -152,7 +153,7 @@ async def _views(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> list[JobView]:
             row,
             attempts=attempts[row.job_id],
             windows=[_window(w, audits[row.job_id], anchor_txs.get(w.anchor_id)) for w in windows[row.job_id]],
-            slashes=slashes[row.job_id],
+            disputes=disputes[row.job_id],
             bill=_bill(row, statements[row.job_id]),
         )
         for row in rows
@@ -170,7 +171,7 @@ async def _by_job(
 
 
 def _view(
-    row: Row, *, attempts: list[Row], windows: list[WindowView], slashes: list[Row], bill: Bill | None
+    row: Row, *, attempts: list[Row], windows: list[WindowView], disputes: list[Row], bill: Bill | None
 ) -> JobView:
     quote = Quote.model_validate(row.quote)
     state = JobReason(row.reason).state
@@ -196,14 +197,16 @@ def _view(
         windows=tuple(windows),
         slashes=tuple(
             SlashView(
-                provider=slash.provider,
-                provider_name=slash.provider_name,
-                amount_usd_micros=slash.amount_usd_micros,
-                tx=slash.tx_hash,
-                reason=slash.reason,
+                provider=one.provider,
+                provider_name=one.provider_name,
+                amount_usd_micros=one.slashed_usd_micros,
+                tx=one.tx_hash,
+                reason=one.reason,
             )
-            for slash in slashes
+            for one in disputes
+            if one.slashed_usd_micros
         ),
+        disputes=tuple(_dispute(one) for one in disputes),
         outputs={} if finished is None else {name: ArtifactRef(**ref) for name, ref in finished["files"].items()},
         final_state_root=row.state_root if state is JobState.DONE else None,
         scorecard=None if finished is None else finished["scorecard"],
@@ -249,6 +252,20 @@ def _window(row: Row, audits: list[Row], anchor_tx: str | None) -> WindowView:
             if audit.window_id == row.window_id
         ),
         reason=row.reason,
+    )
+
+
+def _dispute(row: Row) -> DisputeView:
+    return DisputeView(
+        window_id=row.window_id,
+        dispute=row.dispute,
+        provider=row.provider,
+        provider_name=row.provider_name,
+        amount_usd_micros=row.amount_usd_micros,
+        reason=row.reason,
+        course=row.course,
+        closed=row.closed,
+        tx=row.tx_hash,
     )
 
 

@@ -219,6 +219,7 @@ class _Setup:
             "image": self.image,
             "cpu": True,
             "state_dir": str(home),
+            "rpc_url": self.ports.evm_url,
         }
         if self.sandbox == "process":
             settings["own_renters"] = [self.books.addresses["renter"]]

@@ -276,6 +276,20 @@ class SlashView(Message):
     reason: str
 
 
+class DisputeView(Message):
+    """A challenge of work that did not hold, as its renter sees it."""
+
+    window_id: str
+    dispute: int | None  # its id in the contract, once it is open
+    provider: int
+    provider_name: str
+    amount_usd_micros: UsdMicros  # of its stake in question
+    reason: str
+    course: str  # how it stands, a plain sentence
+    closed: bool
+    tx: Hex | None  # of what happened last
+
+
 class JobView(Message):
     """A job as its renter sees it."""
 
@@ -296,6 +310,7 @@ class JobView(Message):
     attempts: tuple[AttemptView, ...]
     windows: tuple[WindowView, ...]
     slashes: tuple[SlashView, ...]
+    disputes: tuple[DisputeView, ...] = ()
     outputs: dict[str, ArtifactRef]  # file name -> artifact, once DONE
     final_state_root: Sha256Hex | None
     scorecard: dict[str, Any] | None
@@ -308,7 +323,7 @@ class JobEvent(Message):
 
     seq: int
     at_ms: int
-    kind: str  # "state" | "progress" | "segment" | "audit" | "log" | "payment" | "slash"
+    kind: str  # "state" | "progress" | "segment" | "audit" | "log" | "payment" | "dispute" | "slash"
     text: str  # a plain sentence
     fields: dict[str, Any] = {}
 

@@ -21,7 +21,7 @@ class Audits:
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
         self._waiting: dict[str, TrainTask] = {}  # audit id -> task, in order of arrival
-        self._running: asyncio.Task[pb.AuditReply] | None = None
+        self._running: asyncio.Task[Replayed] | None = None
         self._leaving = ""  # set: the reason why the node takes no more
 
     @property
@@ -53,9 +53,10 @@ class Audits:
     async def _answer(self, audit_id: str, task: TrainTask) -> pb.AuditReply:
         if self._leaving:
             return refused(audit_id, self._leaving)
-        self._running = asyncio.create_task(self._replay(audit_id, task))
+        self._running = asyncio.create_task(replay(self._shop, audit_id, task))
         try:
-            return await self._running
+            replayed = await self._running
+            return pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=replayed.model_dump_json())
         except asyncio.CancelledError:
             if not (self._leaving and self._running.cancelled()):
                 self._running.cancel()
@@ -69,17 +70,22 @@ class Audits:
         finally:
             self._running = None
 
-    async def _replay(self, audit_id: str, task: TrainTask) -> pb.AuditReply:
+
+async def replay(shop: Workshop, run_id: str, task: TrainTask) -> Replayed:
+    """Run a segment once more in a task folder of its own; what came out.
+
+    Raises:
+        GristmillError: it could not be run, with the reason.
+    """
+    try:
+        folder = await shop.lay_out(run_id, task)
+        run = await shop.runner.start(folder, "replay")
         try:
-            folder = await self._shop.lay_out(audit_id, task)
-            run = await self._shop.runner.start(folder, "replay")
-            try:
-                replayed = await _outcome(run)
-            finally:
-                await run.close()
+            return await _outcome(run)
         finally:
-            await asyncio.to_thread(shutil.rmtree, self._shop.tasks_dir / audit_id, ignore_errors=True)
-        return pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=replayed.model_dump_json())
+            await run.close()
+    finally:
+        await asyncio.to_thread(shutil.rmtree, shop.tasks_dir / run_id, ignore_errors=True)
 
 
 async def _outcome(run: Run) -> Replayed:

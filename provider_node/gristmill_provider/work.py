@@ -11,6 +11,7 @@ from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Attempt, State, Workshop
 from gristmill_provider.audits import Audits, refused
 from gristmill_provider.config import NodeConfig
+from gristmill_provider.defence import Defence
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
 from gristmill_provider.payables import Lease
 from gristmill_provider.volume import take_back
@@ -45,6 +46,7 @@ class Work:
         self._tasks = tasks
         self._attempts: dict[str, Attempt] = {}
         self._audits = Audits(workshop)
+        self._defence = Defence(workshop, config, idle=lambda: self._taken < config().slots)
         self._under_way: set[asyncio.Task[None]] = set()
         self._leaving = False
 
@@ -59,6 +61,8 @@ class Work:
                 self._stop(message.stop)
             case "state_request":
                 self._spawn(self._hand_over(message.state_request))
+            case "dispute":
+                self._spawn(self._defence.consider(message.dispute))
             case "payable":
                 self._take_payable(message.payable)
             case "release":
@@ -93,6 +97,7 @@ class Work:
         """Drop states whose time has come, and what the cache holds beyond the owner's limit."""
         self._shop.journal.release_expired(self._shop.clock())
         self._shop.journal.payables.forget_expired(self._shop.clock())
+        self._shop.journal.accusations.forget_old(self._shop.clock())
         self._shop.cache.prune(keep=self._shop.journal.needed(), max_bytes=self._config().limits.cache_bytes)
 
     async def leave(self, reason: str, grace_s: float) -> None:
@@ -128,6 +133,7 @@ class Work:
         self._require_slot()
         deadline_s = asked.order.order.deadline_s
         self._shop.journal.payables.expect(Lease(market.ledger, lease.job_id, lease.attempt_id, deadline_s, promise))
+        self._shop.journal.accusations.remember(asked.task, deadline_s=deadline_s)
         self._shop.journal.begin(lease.attempt_id, "attempt", keep_s=max(lease.keep_states_s, _KEEP_AT_LEAST_S))
         attempt = Attempt(self._shop, asked.task)
         self._attempts[lease.attempt_id] = attempt
@@ -164,9 +170,12 @@ class Work:
         if self._audits.add(audit_id, asked.task):
             self._spawn(self._audits.work())
 
+    @property
+    def _taken(self) -> int:
+        return len(self._attempts) + bool(self._audits.audit_ids) + self._defence.running
+
     def _require_slot(self) -> None:
-        taken = len(self._attempts) + bool(self._audits.audit_ids)
-        if self._leaving or taken >= self._config().slots:
+        if self._leaving or self._taken >= self._config().slots:
             raise Conflict(_BUSY)
 
     def _stop(self, stop: pb.StopAttempt) -> None:

@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Literal
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from fakes import courts
 from fakes.chain import FakeChain
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain.disputes import Phase
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
 from gristmill_coordinator.stages import audit, dispatch, metering, payables
@@ -77,6 +80,7 @@ class Machine:
     uploads: bool = True
     uploads_result: bool = True
     serves_states: bool = True
+    pleads: Literal["concede", "answer", ""] = "concede"  # when challenged on chain; "": says nothing
     silent: bool = False  # gone without a word
     leaves_after: int | None = None  # its owner comes back after so many segments
     dies_after: int | None = None  # power cut after so many segments
@@ -89,6 +93,7 @@ class Machine:
     released: list[str] = field(default_factory=list)
     audits: dict[str, pb.AuditRequest] = field(default_factory=dict)
     payables: list[pb.Payable] = field(default_factory=list)
+    accusations: list[pb.DisputeOpened] = field(default_factory=list)
 
     @staticmethod
     def on(chain: FakeChain, name: str, *, ask: int = 200_000, slots: int = 2, **flags: object) -> "Machine":
@@ -169,6 +174,8 @@ class Machine:
             self.audits[message.audit.audit_id] = message.audit
         elif kind == "payable":
             self.payables.append(message.payable)
+        elif kind == "dispute":
+            self._plead(co, message.dispute)
         elif kind == "state_request":
             await self._serve(co, message.state_request)
 
@@ -298,6 +305,16 @@ class Machine:
         self.audits_done += 1
         reply = pb.AuditReply(audit_id=request.audit_id, accepted=True, replayed_json=replayed.model_dump_json())
         await audit.audit_replied(co, self.node_id, reply)
+
+    def _plead(self, co: Coordinator, opened: pb.DisputeOpened) -> None:
+        assert isinstance(co.chain, FakeChain)
+        self.accusations.append(opened)
+        if co.chain.state.disputes[opened.dispute_id].phase is not Phase.ANSWERING:
+            return
+        if self.pleads == "concede":
+            courts.concede(co.chain, opened.dispute_id)
+        elif self.pleads == "answer":
+            courts.answer(co.chain, opened.dispute_id, b"\x01" * 32)
 
     async def _serve(self, co: Coordinator, request: pb.StateRequest) -> None:
         known = self.serves_states and request.sha256 in self.states

@@ -5,7 +5,7 @@ order comes from float estimates; what is billed is computed exactly, for the fe
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -147,11 +147,6 @@ class OrderBook:
     def get(self, node_id: str) -> Offer | None:
         at = self._rows.get(node_id)
         return None if at is None else self._offers[at]
-
-    def unbond(self, provider: int) -> None:
-        """Note that a provider's bond is gone or about to go: it gets no work until it connects with a new one."""
-        for offer in [offer for offer in self._offers if offer.provider == provider]:
-            self.put(replace(offer, bonded_usd_micros=0))
 
     def heard(self, node_id: str, at_s: float) -> None:
         """Note when a node was last heard; 0 when its stream has ended."""

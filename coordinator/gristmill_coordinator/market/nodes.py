@@ -43,7 +43,7 @@ async def node_connected(co: Coordinator, hello: pb.Hello) -> None:
         "provider": hello.provider,
         "key": hello.key,
         "payout": provider.payout,
-        "bonded_usd_micros": provider.bonded_usd_micros,
+        "bonded_usd_micros": min(provider.bonded_usd_micros, provider.free_usd_micros),
         "name": hello.name[:_MAX_NAME] or hello.node_id,
         "version": hello.version[:_MAX_NAME],
         "connected": True,

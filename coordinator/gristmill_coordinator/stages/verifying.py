@@ -125,7 +125,7 @@ def _was_sent(co: Coordinator, audit: Row, offer: Offer) -> bool:
 
 
 async def _send(co: Coordinator, case: Case, audit: Row, offer: Offer, running: dict[str, int]) -> None:
-    """Send the audit when its verifier has a slot. It is told the segment and its start, never the claimed end."""
+    """Send the audit when its verifier has a slot."""
     again = audit.sent_s > 0
     if not again and running.get(offer.node_id, 0) >= offer.terms.slots:
         return
@@ -135,30 +135,30 @@ async def _send(co: Coordinator, case: Case, audit: Row, offer: Offer, running: 
         await grant(tx, case.spec.data.sha256, subject)
         if state is not None:
             await grant(tx, state.sha256, subject)
-    if not co.links.send(offer.node_id, _request(co, case, audit, offer)):
+    request = rerun(co, case, audit.segment, audit.audit_id, offer.terms.sandbox)
+    if not co.links.send(offer.node_id, pb.CoordinatorMessage(audit=request)):
         return
     running[offer.node_id] = running.get(offer.node_id, 0) + (not again)
     async with co.store.write() as tx:
         await change(tx, audits, audits.c.audit_id == audit.audit_id, sent_s=co.clock())
 
 
-def _request(co: Coordinator, case: Case, audit: Row, offer: Offer) -> pb.CoordinatorMessage:
-    record = case.record(audit.segment)
+def rerun(co: Coordinator, case: Case, index: int, run_id: str, sandbox: str) -> pb.AuditRequest:
+    """What has a node run a segment once more; it names the segment and its start, never the claimed end."""
+    record = case.record(index)
     task = run_task(
         case.spec,
         case.quote,
         job_id=case.job.job_id,
-        attempt_id=audit.audit_id,
+        attempt_id=run_id,
         step_from=record.step_from,
-        segment_index=audit.segment,
-        state=case.input_of(audit.segment),
+        segment_index=index,
+        state=case.input_of(index),
     )
-    return pb.CoordinatorMessage(
-        audit=pb.AuditRequest(
-            audit_id=audit.audit_id,
-            signed_order_json=SignedOrder.model_validate(case.job.order).model_dump_json(),
-            spec_json=case.spec.model_dump_json(),
-            task_json=replay_task(task, step_to=record.step_to).model_dump_json(),
-            image=co.config.image(case.job.recipe, offer.terms.sandbox),
-        )
+    return pb.AuditRequest(
+        audit_id=run_id,
+        signed_order_json=SignedOrder.model_validate(case.job.order).model_dump_json(),
+        spec_json=case.spec.model_dump_json(),
+        task_json=replay_task(task, step_to=record.step_to).model_dump_json(),
+        image=co.config.image(case.job.recipe, sandbox),
     )

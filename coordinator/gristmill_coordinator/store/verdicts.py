@@ -2,31 +2,37 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
+from gristmill_coordinator.domain.disputes import UNSERVED_AGAIN_S, Facts, Fault, Tier, cost_usd_micros, tier
 from gristmill_coordinator.domain.windows import UNJUDGED, Finding
 from gristmill_coordinator.store.jobs import end_attempt, note_payable, tell
 from gristmill_coordinator.store.store import Row, Tx, change, keep
-from gristmill_coordinator.store.tables import attempts, audits, jobs, nodes, slashes, standings, windows
+from gristmill_coordinator.store.tables import attempts, audits, disputes, jobs, nodes, standings, windows
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.jobs import ArtifactRef, AttemptState, WindowState
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What a fraud rests on.
+class Accusation:
+    """What a provider is taken to Disputes for.
 
     Args:
-        verifiers: payee ids of those who found it; none for a broken chain, which anyone sees.
-        evidence: SHA-256, hex, of the record and the answers that contradict it.
+        segment: the first that does not hold.
+        documents: what shows it, as JSON: signed records, and the answers that contradict them.
     """
 
-    verifiers: Sequence[int]
-    evidence: str
+    fault: Fault
+    segment: int
+    documents: Sequence[Any]
 
 
-async def void(tx: Tx, window: Row, finding: Finding, reason: str, *, now: float, proof: Proof | None = None) -> bool:
-    """Void a claimed window and what builds on it, and end its attempt; fraud has the provider's stake taken.
+async def void(
+    tx: Tx, window: Row, finding: Finding, reason: str, *, now: float, accusation: Accusation | None = None
+) -> bool:
+    """Void a claimed window and what builds on it, and end its attempt; an accusation is taken to Disputes.
 
     False, and nothing changed, if the claim was lost.
     """
@@ -47,8 +53,8 @@ async def void(tx: Tx, window: Row, finding: Finding, reason: str, *, now: float
         raise LookupError(window.attempt_id)
     await end_attempt(tx, attempt, AttemptState.FAILED, reason, now=now, code="void")
     await tell(tx, window.job_id, "audit", f"Work of {attempt.provider_name!r} does not count: {reason}", now=now)
-    if finding is Finding.FRAUD and proof is not None:
-        await _accuse(tx, window, attempt, reason, proof, now=now)
+    if accusation is not None:
+        await _accuse(tx, window, attempt, reason, accusation, now=now)
     tx.wake("conclude", "dispatch")
     return True
 
@@ -85,20 +91,38 @@ async def disgrace(tx: Tx, provider: int, *, frauds: int = 0) -> None:
     await tx.run(known.values(clean_windows=0, frauds=standings.c.frauds + frauds))
 
 
-async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, proof: Proof, *, now: float) -> None:
-    """Leave the slash for the slashing stage; until it is done the provider's machines get no work."""
-    slash = {
+async def suspend(tx: Tx, provider: int, *, now: float) -> None:
+    """Have a provider's machines get no work until they connect with stake that is in no dispute."""
+    theirs = sa.update(nodes).where(nodes.c.provider == provider)
+    await tx.run(theirs.values(bonded_usd_micros=0, changed_s=now))
+
+
+async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, accusation: Accusation, *, now: float) -> None:
+    """Leave the case for the disputes stage; who is accused of fraud gets no work meanwhile."""
+    found = tier(Facts(accusation.fault, unserved_before=await _unserved_before(tx, attempt.provider, now)))
+    if not cost_usd_micros(found, 1_000_000):
+        return
+    documents = list(accusation.documents)
+    dispute = {
         "window_id": window.window_id,
         "job_id": window.job_id,
+        "attempt_id": window.attempt_id,
+        "segment": accusation.segment,
         "provider": attempt.provider,
         "provider_name": attempt.provider_name,
-        "verifiers": sorted(set(proof.verifiers)),
-        "evidence": proof.evidence,
+        "tier": found,
         "reason": reason,
+        "documents": documents,
+        "evidence": sha256_json(documents).hex(),
+        "opened_s": now,
     }
-    await tx.add(slashes, slash)
-    await disgrace(tx, attempt.provider, frauds=1)
-    await tx.run(
-        sa.update(nodes).where(nodes.c.provider == attempt.provider).values(bonded_usd_micros=0, changed_s=now)
-    )
-    tx.wake("slashing")
+    await tx.add(disputes, dispute)
+    if found is Tier.FRAUD:
+        await suspend(tx, attempt.provider, now=now)
+    tx.wake("disputes")
+
+
+async def _unserved_before(tx: Tx, provider: int, now: float) -> bool:
+    one = disputes.c
+    lately = sa.and_(one.provider == provider, one.tier == Tier.UNSERVED, one.opened_s > now - UNSERVED_AGAIN_S)
+    return await tx.row(sa.select(one.window_id).where(lately).limit(1)) is not None

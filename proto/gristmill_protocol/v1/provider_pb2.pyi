@@ -20,6 +20,7 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
   AuditReply(digests)           ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
+                                <-  DisputeOpened                   "your work is challenged on chain; answer by then"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.
@@ -57,6 +58,7 @@ class NodeMessage(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """0: not journaled"""
     @_builtins.property
@@ -89,6 +91,8 @@ class NodeMessage(_message.Message):
     def audit(self) -> Global___AuditReply:
         """journaled"""
 
+    @_builtins.property
+    def dispute(self) -> Global___DisputeReply: ...
     def __init__(
         self,
         *,
@@ -104,12 +108,13 @@ class NodeMessage(_message.Message):
         receipt: Global___Receipt | None = ...,
         state: Global___StateReply | None = ...,
         audit: Global___AuditReply | None = ...,
+        dispute: Global___DisputeReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "dispute", b"dispute", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "dispute", b"dispute", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "dispute"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -129,6 +134,7 @@ class CoordinatorMessage(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     PAYABLE_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___Challenge: ...
     @_builtins.property
@@ -151,6 +157,8 @@ class CoordinatorMessage(_message.Message):
     def release(self) -> Global___ReleaseAttempt: ...
     @_builtins.property
     def payable(self) -> Global___Payable: ...
+    @_builtins.property
+    def dispute(self) -> Global___DisputeOpened: ...
     def __init__(
         self,
         *,
@@ -164,12 +172,13 @@ class CoordinatorMessage(_message.Message):
         refused: Global___Refused | None = ...,
         release: Global___ReleaseAttempt | None = ...,
         payable: Global___Payable | None = ...,
+        dispute: Global___DisputeOpened | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "dispute", b"dispute", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "dispute", b"dispute", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "dispute"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -758,6 +767,103 @@ class Payable(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Payable: _TypeAlias = Payable  # noqa: Y015
+
+@_typing.final
+class DisputeOpened(_message.Message):
+    """The coordinator has challenged the provider's work in Disputes. Sent again and again until the provider has conceded or
+    answered on chain: the node acts on it once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    AMOUNT_USD_MICROS_FIELD_NUMBER: _builtins.int
+    ANSWER_BY_S_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    """the contract's"""
+    disputes: _builtins.str
+    """its address"""
+    attempt_id: _builtins.str
+    segment: _builtins.int
+    """the first that does not hold"""
+    tier: _builtins.str
+    """what it is taken for, in words"""
+    reason: _builtins.str
+    documents_json: _builtins.str
+    """what shows it; the dispute's evidence is the SHA-256 of it"""
+    amount_usd_micros: _builtins.int
+    """of stake in question"""
+    answer_by_s: _builtins.int
+    """unix time until which it can be answered or conceded"""
+    token: _builtins.str
+    """address of the stablecoin that bonds are posted in"""
+    @_builtins.property
+    def start(self) -> Global___Artifact:
+        """the boundary state before the segment; none: the initial one"""
+
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        disputes: _builtins.str = ...,
+        attempt_id: _builtins.str = ...,
+        segment: _builtins.int = ...,
+        tier: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        documents_json: _builtins.str = ...,
+        amount_usd_micros: _builtins.int = ...,
+        answer_by_s: _builtins.int = ...,
+        token: _builtins.str = ...,
+        start: Global___Artifact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_micros", b"amount_usd_micros", "answer_by_s", b"answer_by_s", "attempt_id", b"attempt_id", "dispute_id", b"dispute_id", "disputes", b"disputes", "documents_json", b"documents_json", "reason", b"reason", "segment", b"segment", "start", b"start", "tier", b"tier", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeOpened: _TypeAlias = DisputeOpened  # noqa: Y015
+
+@_typing.final
+class DisputeReply(_message.Message):
+    """What the node does about it; the chain has the rest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    PLEADED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    finding: _builtins.str
+    """of its own re-run: "right" | "wrong" | "unclear" """
+    pleaded: _builtins.str
+    """"conceded" | "answered" | "" """
+    note: _builtins.str
+    """what is in the way"""
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        finding: _builtins.str = ...,
+        pleaded: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "finding", b"finding", "note", b"note", "pleaded", b"pleaded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeReply: _TypeAlias = DisputeReply  # noqa: Y015
 
 @_typing.final
 class StateRequest(_message.Message):

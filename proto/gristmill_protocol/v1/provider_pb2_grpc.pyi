@@ -20,6 +20,7 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  AuditRequest                    "re-run these steps, tell me what comes out"
   AuditReply(digests)           ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
+                                <-  DisputeOpened                   "your work is challenged on chain; answer by then"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.

@@ -1,0 +1,88 @@
+"""Conceding and answering disputes on chain. Only disputes that wait for us: whatever else stands there is reported."""
+
+from dataclasses import dataclass
+
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+
+from gristmill_contracts.disputes import Dispute, Disputes, Phase
+from gristmill_contracts.ledger import Ledger
+from gristmill_contracts.node import Sender, connect
+from gristmill_contracts.test_usd import TestUSD
+from gristmill_protocol.errors import BadRequest, BadSettings, Conflict
+from gristmill_protocol.money import format_usd
+from gristmill_protocol.v1 import provider_pb2 as pb
+from gristmill_provider.accusations import Accusation, Plea
+from gristmill_provider.config import NodeConfig
+
+
+@dataclass(frozen=True)
+class Court:
+    """One dispute on chain, as the owner of a key sees it."""
+
+    sender: Sender
+    disputes: Disputes
+    opened: pb.DisputeOpened
+
+    @property
+    def dispute(self) -> Dispute:
+        return self.disputes.dispute(self.opened.dispute_id)
+
+    def require_turn(self) -> None:
+        """Raises:
+        Conflict: it does not wait for an answer any more.
+        BadRequest: it is for another key to speak.
+        """
+        dispute = self.dispute
+        if dispute.phase is not Phase.ANSWERING:
+            raise Conflict(f"Dispute {self.opened.dispute_id} waits for no answer: it is {dispute.phase.name.lower()}.")
+        payout = self._ledger.payee(dispute.provider).payout
+        if payout != self.sender.address:
+            raise BadRequest(
+                f"Provider {dispute.provider} is paid at {payout}, and only that key may speak in its disputes.",
+                todo="Name its keystore with --key and --password-file.",
+            )
+
+    def concede(self) -> None:
+        """Admit the fault; it costs the stake in question and nothing else."""
+        self.sender.run(self.disputes.concede(self.opened.dispute_id))
+
+    def answer(self, evidence: str) -> None:
+        """Deny the fault with a bond, which is lost if the referees find otherwise.
+
+        Raises:
+            Conflict: the key does not hold the bond.
+        """
+        bond, token = self.dispute.bond_usd_micros, TestUSD(self.sender.w3, self.opened.token)
+        if token.balance_usd_micros(self.sender.address) < bond:
+            raise Conflict(
+                f"The bond is {format_usd(bond)} USD, which {self.sender.address} does not hold.",
+                todo="Send it there.",
+            )
+        self.sender.run(token.approve(self.disputes.address, bond))
+        self.sender.run(self.disputes.answer(self.opened.dispute_id, bytes.fromhex(evidence)))
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.sender.w3, str(self.disputes.contract.functions.ledger().call()))
+
+
+def court(w3: Web3, key: LocalAccount, opened: pb.DisputeOpened) -> Court:
+    return Court(Sender(w3, key), Disputes(w3, opened.disputes), opened)
+
+
+def plead(config: NodeConfig, key: LocalAccount, accusation: Accusation) -> Plea:
+    """Concede what is wrong, answer what is right.
+
+    Raises:
+        GristmillError: what is in the way, and what the owner can do.
+    """
+    if not config.rpc_url:
+        raise BadSettings("No node of the chain is named.", todo="Set rpc_url.")
+    at = court(connect(config.rpc_url), key, accusation.opened)
+    at.require_turn()
+    if accusation.finding == "wrong":
+        at.concede()
+        return "conceded"
+    at.answer(accusation.evidence)
+    return "answered"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gristmill_protocol.jobs import TrainTask
+from gristmill_protocol.progress import Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
 
 # Stake unbonds in 14 days, so nobody opens a dispute much later; kept for longer to be looked at.
@@ -26,10 +27,18 @@ CREATE TABLE IF NOT EXISTS accusations (
     note TEXT NOT NULL DEFAULT '',          -- what happened, or what the owner has to do
     PRIMARY KEY (disputes, dispute)
 );
+CREATE TABLE IF NOT EXISTS hearings (
+    disputes TEXT NOT NULL,
+    dispute INTEGER NOT NULL,
+    replayed TEXT NOT NULL,                 -- Replayed, by our own run
+    ruled TEXT NOT NULL DEFAULT '',         -- Ruling: sent, and in a block
+    PRIMARY KEY (disputes, dispute)
+);
 """
 
 Finding = Literal["", "wrong", "right", "unclear"]  # of our own re-run: is the work what we signed?
 Plea = Literal["", "conceded", "answered"]
+Ruling = Literal["", "guilty", "clear", "abstained"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,16 @@ class Accusation:
     evidence: str = ""
     pleaded: Plea = ""
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """A dispute that this node's provider was drawn to judge."""
+
+    disputes: str
+    dispute: int
+    replayed: Replayed
+    ruled: Ruling = ""
 
 
 class Accusations:
@@ -75,6 +94,16 @@ class Accusations:
         columns = "message, finding, evidence, pleaded, note"
         found = self._db.execute(f"SELECT {columns} FROM accusations ORDER BY rowid DESC")
         return [Accusation(pb.DisputeOpened.FromString(message), *rest) for message, *rest in found]
+
+    def heard(self, dispute: int) -> Hearing | None:
+        """What our own run of a dispute's segment gave; None before it."""
+        found = self._db.execute("SELECT disputes, replayed, ruled FROM hearings WHERE dispute = ?", (dispute,))
+        row = found.fetchone()
+        return None if row is None else Hearing(row[0], dispute, Replayed.model_validate_json(row[1]), row[2])
+
+    def hear(self, hearing: Hearing) -> None:
+        row = (hearing.disputes, hearing.dispute, hearing.replayed.model_dump_json(), hearing.ruled)
+        self._db.execute("INSERT OR REPLACE INTO hearings VALUES (?, ?, ?, ?)", row)
 
     def forget_old(self, now_s: float) -> None:
         self._db.execute("DELETE FROM tasks WHERE deadline_s < ?", (now_s - _KEEP_S,))

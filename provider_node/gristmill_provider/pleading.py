@@ -12,7 +12,7 @@ from gristmill_contracts.test_usd import TestUSD
 from gristmill_protocol.errors import BadRequest, BadSettings, Conflict
 from gristmill_protocol.money import format_usd
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider.accusations import Accusation, Plea
+from gristmill_provider.accusations import Accusation, Hearing, Plea, Ruling
 from gristmill_provider.config import NodeConfig
 
 
@@ -67,6 +67,25 @@ class Court:
         return Ledger(self.sender.w3, str(self.disputes.contract.functions.ledger().call()))
 
 
+def rule(config: NodeConfig, key: LocalAccount, heard: Hearing, ruling: Ruling, evidence: bytes) -> None:
+    """Say guilty or clear on chain, once; nothing where we abstain.
+
+    Args:
+        evidence: the digest of what we judged by.
+    Raises:
+        BadRequest: the dispute was opened over something else.
+        GristmillError: what is in the way.
+    """
+    disputes = Disputes(connect(_rpc(config)), heard.disputes)
+    dispute = disputes.dispute(heard.dispute)
+    if dispute.evidence != evidence:
+        raise BadRequest("What was shown is not what the dispute was opened over.", effect="Nothing was ruled.")
+    said = config.provider_id in (*dispute.guilty, *dispute.clear)
+    if ruling in ("guilty", "clear") and dispute.phase is Phase.RULING and not said:
+        call = disputes.rule(heard.dispute, referee=config.provider_id, guilty=ruling == "guilty")
+        Sender(disputes.w3, key).run(call)
+
+
 def court(w3: Web3, key: LocalAccount, opened: pb.DisputeOpened) -> Court:
     return Court(Sender(w3, key), Disputes(w3, opened.disputes), opened)
 
@@ -77,12 +96,16 @@ def plead(config: NodeConfig, key: LocalAccount, accusation: Accusation) -> Plea
     Raises:
         GristmillError: what is in the way, and what the owner can do.
     """
-    if not config.rpc_url:
-        raise BadSettings("No node of the chain is named.", todo="Set rpc_url.")
-    at = court(connect(config.rpc_url), key, accusation.opened)
+    at = court(connect(_rpc(config)), key, accusation.opened)
     at.require_turn()
     if accusation.finding == "wrong":
         at.concede()
         return "conceded"
     at.answer(accusation.evidence)
     return "answered"
+
+
+def _rpc(config: NodeConfig) -> str:
+    if not config.rpc_url:
+        raise BadSettings("No node of the chain is named.", todo="Set rpc_url.")
+    return config.rpc_url

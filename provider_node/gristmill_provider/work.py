@@ -10,6 +10,7 @@ from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Attempt, State, Workshop
 from gristmill_provider.audits import Audits, refused
+from gristmill_provider.bench import Bench
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.defence import Defence
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
@@ -46,7 +47,8 @@ class Work:
         self._tasks = tasks
         self._attempts: dict[str, Attempt] = {}
         self._audits = Audits(workshop)
-        self._defence = Defence(workshop, config, idle=lambda: self._taken < config().slots)
+        self._defence = Defence(workshop, config, idle=self._idle)
+        self._bench = Bench(workshop, config, idle=self._idle)
         self._under_way: set[asyncio.Task[None]] = set()
         self._leaving = False
 
@@ -63,6 +65,10 @@ class Work:
                 self._spawn(self._hand_over(message.state_request))
             case "dispute":
                 self._spawn(self._defence.consider(message.dispute))
+            case "referee":
+                self._spawn(self._bench.hear(message.referee))
+            case "reveal":
+                self._spawn(self._bench.rule(message.reveal))
             case "payable":
                 self._take_payable(message.payable)
             case "release":
@@ -170,12 +176,13 @@ class Work:
         if self._audits.add(audit_id, asked.task):
             self._spawn(self._audits.work())
 
-    @property
-    def _taken(self) -> int:
-        return len(self._attempts) + bool(self._audits.audit_ids) + self._defence.running
+    def _idle(self) -> bool:
+        """Whether a slot is free."""
+        taken = len(self._attempts) + bool(self._audits.audit_ids) + self._defence.running + self._bench.running
+        return not self._leaving and taken < self._config().slots
 
     def _require_slot(self) -> None:
-        if self._leaving or self._taken >= self._config().slots:
+        if not self._idle():
             raise Conflict(_BUSY)
 
     def _stop(self, stop: pb.StopAttempt) -> None:

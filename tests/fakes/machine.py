@@ -15,7 +15,7 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.disputes import Phase
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, dispatch, metering, payables
+from gristmill_coordinator.stages import audit, dispatch, hearings, metering, payables
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.errors import NotAllowed
 from gristmill_protocol.ids import id_bytes32
@@ -23,6 +23,7 @@ from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Finished, Replayed
 from gristmill_protocol.signing import RECEIPT_TYPE, SEGMENT_RECORD_TYPE, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
+from gristmill_provider.bench import digest_of, judge
 
 CLASS = "ab" * 32
 
@@ -94,6 +95,7 @@ class Machine:
     audits: dict[str, pb.AuditRequest] = field(default_factory=dict)
     payables: list[pb.Payable] = field(default_factory=list)
     accusations: list[pb.DisputeOpened] = field(default_factory=list)
+    hearings: dict[int, Replayed] = field(default_factory=dict)
 
     @staticmethod
     def on(chain: FakeChain, name: str, *, ask: int = 200_000, slots: int = 2, **flags: object) -> "Machine":
@@ -176,6 +178,10 @@ class Machine:
             self.payables.append(message.payable)
         elif kind == "dispute":
             self._plead(co, message.dispute)
+        elif kind == "referee":
+            await self._hear(co, message.referee)
+        elif kind == "reveal":
+            self._rule(co, message.reveal)
         elif kind == "state_request":
             await self._serve(co, message.state_request)
 
@@ -288,13 +294,31 @@ class Machine:
             run.said += 1
 
     async def _answer(self, co: Coordinator, request: pb.AuditRequest) -> None:
+        replayed = await self._replay(co, request)
+        self.audits_done += 1
+        reply = pb.AuditReply(audit_id=request.audit_id, accepted=True, replayed_json=replayed.model_dump_json())
+        await audit.audit_replied(co, self.node_id, reply)
+
+    async def _hear(self, co: Coordinator, request: pb.RefereeRequest) -> None:
+        replayed = self.hearings[request.dispute_id] = await self._replay(co, request.again)
+        reply = pb.RefereeReply(dispute_id=request.dispute_id, digest=digest_of(replayed))
+        await hearings.digest_told(co, self.node_id, reply)
+
+    def _rule(self, co: Coordinator, reveal: pb.RefereeReveal) -> None:
+        assert isinstance(co.chain, FakeChain)
+        dispute = co.chain.state.disputes[reveal.dispute_id]
+        ruling = judge(json.loads(reveal.documents_json), self.hearings[reveal.dispute_id])
+        if ruling != "abstained" and dispute.phase is Phase.RULING:
+            courts.rule(co.chain, reveal.dispute_id, self.provider, guilty=ruling == "guilty")
+
+    async def _replay(self, co: Coordinator, request: pb.AuditRequest) -> Replayed:
         task = TrainTask.model_validate_json(request.task_json)
         before = initial(task.job_id) if task.state is None else await self._fetch(co, task.state)
         state = before
         assert task.step_to is not None
         for step in range(task.step_from, task.step_to):
             state = self.verify(state, step)
-        replayed = Replayed(
+        return Replayed(
             step_from=task.step_from,
             step_to=task.step_to,
             state_root_prev=root(before),
@@ -302,9 +326,6 @@ class Machine:
             data_root=_digest("data", task.step_from, task.step_to),
             metrics_root=_digest("metrics", task.step_from, task.step_to),
         )
-        self.audits_done += 1
-        reply = pb.AuditReply(audit_id=request.audit_id, accepted=True, replayed_json=replayed.model_dump_json())
-        await audit.audit_replied(co, self.node_id, reply)
 
     def _plead(self, co: Coordinator, opened: pb.DisputeOpened) -> None:
         assert isinstance(co.chain, FakeChain)

@@ -15,15 +15,16 @@ from gristmill_contracts.disputes import Dispute, Outcome, Phase
 from gristmill_contracts.node import Sender
 from gristmill_protocol.errors import BadRequest, Conflict
 from gristmill_protocol.keystore import load_key
+from gristmill_protocol.progress import Replayed
 from gristmill_protocol.signing import Domain
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider.accusations import Accusation
+from gristmill_provider.accusations import Accusation, Hearing
 from gristmill_provider.cli import app
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode
 from gristmill_provider.journal import JOURNAL, Journal
 from gristmill_provider.owner import Market
-from gristmill_provider.pleading import plead
+from gristmill_provider.pleading import plead, rule
 
 pytestmark = [pytest.mark.chain, pytest.mark.slow]
 
@@ -50,7 +51,7 @@ class Accused:
         sender = Sender(evm.w3, self.key)
         provider = evm.add_provider(node_key=self.key.address, bonded_usd_micros=STAKE, provider=sender)
         self.config = config.model_copy(update={"provider_id": provider, "rpc_url": evm.rpc_url})
-        self.id = self._challenge(provider)
+        self.id = self.challenge(provider)
         self.opened = pb.DisputeOpened(
             dispute_id=self.id,
             disputes=evm.disputes.address,
@@ -85,7 +86,7 @@ class Accused:
         at = 1 if arguments[0] == "disputes" else len(arguments)
         return CliRunner().invoke(app, [*arguments[:at], "--config", str(file), *arguments[at:]])
 
-    def _challenge(self, provider: int) -> int:
+    def challenge(self, provider: int) -> int:
         evm, challenger, renter = self.evm, self.evm.sender(), Account.create()
         evm.relayer.run(evm.token.mint(challenger.address, BOND))
         evm.open_account(renter, 1_000_000)
@@ -164,3 +165,18 @@ def test_a_provider_takes_a_referees_seat_and_leaves_it(evm: Evm, config: NodeCo
     assert (came.exit_code, left.exit_code) == (0, 0), came.output + left.output
     assert free.config.provider_id in seated
     assert free.config.provider_id not in [seat.provider for seat in evm.registry.seats()]
+
+
+def test_a_drawn_referee_rules_once_and_only_over_what_the_dispute_is_about(evm: Evm, config: NodeConfig) -> None:
+    judge = Accused(evm, config)
+    other = judge.challenge(evm.add_provider(node_key=Account.create().address, bonded_usd_micros=STAKE))
+    replayed = Replayed(
+        step_from=0, step_to=4, state_root_prev="0" * 64, state_root="0" * 64, data_root="0" * 64, metrics_root="0" * 64
+    )
+    hearing = Hearing(evm.disputes.address, other, replayed)
+
+    with pytest.raises(BadRequest, match="not what the dispute was opened over"):
+        rule(judge.config, judge.key, hearing, "guilty", b"x" * 32)
+    rule(judge.config, judge.key, hearing, "guilty", b"e" * 32)  # nobody was drawn yet, so nothing is sent
+
+    assert evm.disputes.dispute(other).phase is Phase.ANSWERING

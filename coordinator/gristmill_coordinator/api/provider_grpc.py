@@ -14,7 +14,7 @@ from gristmill_coordinator.api.auth import issue, node_subject
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, dispatch, disputes, metering, payables
+from gristmill_coordinator.stages import audit, dispatch, disputes, hearings, metering, payables
 from gristmill_protocol.errors import BadRequest, GristmillError, PortInUse, Unavailable
 from gristmill_protocol.ids import node_prefix
 from gristmill_protocol.signing import GREETING_TYPE, require_signer
@@ -48,6 +48,7 @@ _HANDLERS: dict[str, Handler] = {
     "state": audit.state_replied,
     "audit": audit.audit_replied,
     "dispute": disputes.stance_told,
+    "referee": hearings.digest_told,
 }
 
 

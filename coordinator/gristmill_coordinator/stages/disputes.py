@@ -41,10 +41,11 @@ from gristmill_coordinator.domain.disputes import (
 )
 from gristmill_coordinator.domain.gas import Outcome as Sent
 from gristmill_coordinator.market.nodes import refresh
+from gristmill_coordinator.stages import hearings
 from gristmill_coordinator.stages.loop import REFUSED_AGAIN_S, each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
-from gristmill_coordinator.store.cases import cases
+from gristmill_coordinator.store.cases import Case, cases
 from gristmill_coordinator.store.store import Row, Tx, claimed, keep
 from gristmill_coordinator.store.tables import disputes, jobs, nodes, transactions, windows
 from gristmill_protocol.money import format_usd
@@ -129,7 +130,7 @@ def _affordable(opening: OpenDisputeCall, funds: BondFunds) -> DisputeCall | Non
 
 async def _follow(co: Coordinator, row: Row, found: Course, move: Move | None) -> int:
     """Tell the node and the renter how it stands, and move it on where that is due."""
-    told = found.phase is Phase.ANSWERING and co.clock() >= row.told_s + _TELL_AGAIN_S and await _accuse(co, row, found)
+    told = co.clock() >= row.told_s + _TELL_AGAIN_S and await _tell_parties(co, row, found)
     phase = f"{found.phase.name} {found.seats} {len(found.referees)}"
     text = _standing(row, found)
     async with co.store.write() as tx:
@@ -148,7 +149,7 @@ async def _follow(co: Coordinator, row: Row, found: Course, move: Move | None) -
             phase=phase,
             course=text,
             tx_hash=found.tx_hash,
-            told_s=co.clock() if told else row.told_s,
+            told_s=co.clock() if told else row.told_s if phase == row.phase else 0.0,
             transaction_id=await submit(co, tx, _call(move, found.dispute)) if move else None,
         ) and (phase != row.phase or move is not None)
 
@@ -169,10 +170,16 @@ def _standing(row: Row, found: Course) -> str:
     return f"{len(found.referees)} referees judge {name} until {until}."
 
 
-async def _accuse(co: Coordinator, row: Row, found: Course) -> bool:
-    """Tell the node that signed the work; whether it was there."""
+async def _tell_parties(co: Coordinator, row: Row, found: Course) -> bool:
+    """Tell those whose turn it is what it takes to speak; whether anybody was there."""
     async with co.store.read() as tx:
         [case] = await cases(tx, await tx.rows(sa.select(windows).where(windows.c.window_id == row.window_id)))
+    if found.phase is Phase.ANSWERING:
+        return _accuse(co, row, found, case)
+    return found.phase is Phase.RULING and await hearings.summon(co, row, found, case)
+
+
+def _accuse(co: Coordinator, row: Row, found: Course, case: Case) -> bool:
     start = case.input_of(row.segment)
     message = pb.DisputeOpened(
         dispute_id=found.dispute,

@@ -293,7 +293,8 @@ disputes = Table(
     _maybe_int("dispute"),  # its id on chain
     _text("phase", ""),  # domain.disputes.Phase and what else of it the renter was told
     _text("course", ""),  # how it stands, in a sentence
-    _time("told_s"),  # when the provider's node was last told
+    _time("told_s"),  # when those whose turn it is were last told
+    _json("digests"),  # referee -> SHA-256 of what its own re-run gave
     _transaction(),
     _maybe_text("tx_hash"),  # of what happened last
     _flag("closed"),

@@ -115,6 +115,7 @@ async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, accusation: Ac
         "documents": documents,
         "evidence": sha256_json(documents).hex(),
         "opened_s": now,
+        "digests": {},
     }
     await tx.add(disputes, dispute)
     if found is Tier.FRAUD:

@@ -21,6 +21,9 @@ The stream between a provider's node and a coordinator. The node dials; both sid
   AuditReply(digests)           ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
                                 <-  DisputeOpened                   "your work is challenged on chain; answer by then"
+                                <-  RefereeRequest                  "you were drawn: run this, tell me the digest"
+  RefereeReply(digest)          ->
+                                <-  RefereeReveal(documents)        "this is what they say; rule on chain"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.
@@ -59,6 +62,7 @@ class NodeMessage(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
     DISPUTE_FIELD_NUMBER: _builtins.int
+    REFEREE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """0: not journaled"""
     @_builtins.property
@@ -93,6 +97,8 @@ class NodeMessage(_message.Message):
 
     @_builtins.property
     def dispute(self) -> Global___DisputeReply: ...
+    @_builtins.property
+    def referee(self) -> Global___RefereeReply: ...
     def __init__(
         self,
         *,
@@ -109,12 +115,13 @@ class NodeMessage(_message.Message):
         state: Global___StateReply | None = ...,
         audit: Global___AuditReply | None = ...,
         dispute: Global___DisputeReply | None = ...,
+        referee: Global___RefereeReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "dispute", b"dispute", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "dispute", b"dispute", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "referee", b"referee", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "dispute", b"dispute", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "dispute", b"dispute", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "referee", b"referee", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "dispute"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "dispute", "referee"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -135,6 +142,8 @@ class CoordinatorMessage(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     PAYABLE_FIELD_NUMBER: _builtins.int
     DISPUTE_FIELD_NUMBER: _builtins.int
+    REFEREE_FIELD_NUMBER: _builtins.int
+    REVEAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___Challenge: ...
     @_builtins.property
@@ -159,6 +168,10 @@ class CoordinatorMessage(_message.Message):
     def payable(self) -> Global___Payable: ...
     @_builtins.property
     def dispute(self) -> Global___DisputeOpened: ...
+    @_builtins.property
+    def referee(self) -> Global___RefereeRequest: ...
+    @_builtins.property
+    def reveal(self) -> Global___RefereeReveal: ...
     def __init__(
         self,
         *,
@@ -173,12 +186,14 @@ class CoordinatorMessage(_message.Message):
         release: Global___ReleaseAttempt | None = ...,
         payable: Global___Payable | None = ...,
         dispute: Global___DisputeOpened | None = ...,
+        referee: Global___RefereeRequest | None = ...,
+        reveal: Global___RefereeReveal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "dispute", b"dispute", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "dispute", b"dispute", "lease", b"lease", "payable", b"payable", "referee", b"referee", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "dispute", b"dispute", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "challenge", b"challenge", "dispute", b"dispute", "lease", b"lease", "payable", b"payable", "referee", b"referee", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "dispute"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "dispute", "referee", "reveal"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -864,6 +879,91 @@ class DisputeReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DisputeReply: _TypeAlias = DisputeReply  # noqa: Y015
+
+@_typing.final
+class RefereeRequest(_message.Message):
+    """The node's provider was drawn to judge a dispute. What both sides say is revealed once the node has told its digest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    disputes: _builtins.str
+    """the contract's address"""
+    @_builtins.property
+    def again(self) -> Global___AuditRequest:
+        """runs the disputed segment"""
+
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        disputes: _builtins.str = ...,
+        again: Global___AuditRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["again", b"again"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "dispute_id", b"dispute_id", "disputes", b"disputes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefereeRequest: _TypeAlias = RefereeRequest  # noqa: Y015
+
+@_typing.final
+class RefereeReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    RULED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    digest: _builtins.str
+    """SHA-256 of progress.Replayed's canonical JSON; "": not run yet"""
+    ruled: _builtins.str
+    """"guilty" | "clear" | "abstained" | "" """
+    reason: _builtins.str
+    """why it did not run or rule"""
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        ruled: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "dispute_id", b"dispute_id", "reason", b"reason", "ruled", b"ruled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefereeReply: _TypeAlias = RefereeReply  # noqa: Y015
+
+@_typing.final
+class RefereeReveal(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    documents_json: _builtins.str
+    """the dispute's evidence on chain is the SHA-256 of it"""
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        documents_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "documents_json", b"documents_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefereeReveal: _TypeAlias = RefereeReveal  # noqa: Y015
 
 @_typing.final
 class StateRequest(_message.Message):

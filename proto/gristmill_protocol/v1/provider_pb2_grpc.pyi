@@ -21,6 +21,9 @@ The stream between a provider's node and a coordinator. The node dials; both sid
   AuditReply(digests)           ->
                                 <-  Payable(statement)              "so much is accepted; this pays it without me"
                                 <-  DisputeOpened                   "your work is challenged on chain; answer by then"
+                                <-  RefereeRequest                  "you were drawn: run this, tell me the digest"
+  RefereeReply(digest)          ->
+                                <-  RefereeReveal(documents)        "this is what they say; rule on chain"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.

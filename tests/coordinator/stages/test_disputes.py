@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fakes import courts
-from fakes.machine import Machine, lazy
+from fakes.machine import Machine, honest, lazy
 from fakes.world import World
 from gristmill_coordinator import views
 from gristmill_protocol.canonical import sha256_json
@@ -129,6 +129,36 @@ async def test_who_is_found_clear_is_welcome_again(world: World) -> None:
     offer = world.co.book.get(cheat.node_id)
     assert offer is not None
     assert offer.bonded_usd_micros == STAKE
+
+
+async def test_drawn_machines_run_it_blindly_and_rule_by_what_comes_out(world: World) -> None:
+    cheat, job_id = await accused(world, pleads="answer")
+    other = await world.add_machine("alder", ask=900_000, verify=lambda state, step: honest(state + b"!", step))
+    judges = [await world.add_machine(name, ask=900_000) for name in ("rowan", "hazel")]
+    world.chain.state.seats += [one.provider for one in (other, *judges)]
+
+    dispute = await closed(world, job_id)
+
+    assert "was found guilty" in dispute.course
+    assert world.chain.slashes == [(cheat.provider, STAKE)]
+    assert world.chain.state.disputes[1].guilty == tuple(one.provider for one in judges)
+    assert other.hearings[1] != judges[0].hearings[1]  # it agrees with nobody, and says nothing
+
+
+async def test_referees_clear_what_two_verifiers_framed(world: World) -> None:
+    accused_ = await world.add_machine("willow", ask=50_000, pleads="answer")
+    await world.add_machine("oak", ask=60_000, verify=lazy)
+    await world.add_machine("elm", ask=60_000, verify=lazy)
+    job_id = (await world.submit()).job_id
+    await world.until_event(job_id, "is challenged on chain")
+    judges = [await world.add_machine(name, ask=900_000) for name in ("rowan", "hazel", "alder")]
+    world.chain.state.seats += [one.provider for one in judges]
+
+    dispute = await closed(world, job_id)
+
+    assert "no fault" in dispute.course
+    assert world.chain.slashes == []
+    assert world.chain.credits[accused_.provider] == BOND + BOND // 2
 
 
 async def test_without_referees_or_arbiter_nobody_loses(world: World) -> None:

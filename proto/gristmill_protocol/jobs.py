@@ -340,6 +340,7 @@ class TrainTask(Message):
     segment_steps: int
     step_from: int = 0  # resume here from input/state.safetensors when > 0
     step_to: int | None = None  # replay: stop here, write nothing but the digests
+    step_roots: bool = False  # replay: tell the state root after every step, too
     segment_index: int = 0  # of the first segment this task runs
     threads: int = 1
     data: ArtifactRef

@@ -65,6 +65,7 @@ class Replayed(Message):
     state_root: Sha256Hex
     data_root: Sha256Hex
     metrics_root: Sha256Hex
+    step_roots: tuple[Sha256Hex, ...] = ()  # after each step, where the task asks for them
 
 
 class Failed(Message):

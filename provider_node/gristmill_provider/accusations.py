@@ -4,6 +4,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.jobs import TrainTask
 from gristmill_protocol.progress import Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS accusations (
     dispute INTEGER NOT NULL,
     message BLOB NOT NULL,                  -- DisputeOpened
     finding TEXT NOT NULL DEFAULT '',       -- Finding
-    evidence TEXT NOT NULL DEFAULT '',      -- SHA-256 of what our own re-run gave
+    steps TEXT NOT NULL DEFAULT '',         -- state roots after each step of our own re-run, with spaces between
     pleaded TEXT NOT NULL DEFAULT '',       -- conceded or answered: sent, and in a block
     note TEXT NOT NULL DEFAULT '',          -- what happened, or what the owner has to do
     PRIMARY KEY (disputes, dispute)
@@ -47,9 +48,14 @@ class Accusation:
 
     opened: pb.DisputeOpened
     finding: Finding = ""
-    evidence: str = ""
+    steps: tuple[str, ...] = ()
     pleaded: Plea = ""
     note: str = ""
+
+    @property
+    def evidence(self) -> str:
+        """What an answer commits to: SHA-256, hex, of the step roots."""
+        return sha256_json(list(self.steps)).hex()
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,18 @@ class Accusations:
 
     def write(self, accusation: Accusation) -> None:
         one = accusation
-        change = "UPDATE accusations SET finding = ?, evidence = ?, pleaded = ?, note = ?"
-        values = (one.finding, one.evidence, one.pleaded, one.note, *_key(one.opened))
+        change = "UPDATE accusations SET finding = ?, steps = ?, pleaded = ?, note = ?"
+        values = (one.finding, " ".join(one.steps), one.pleaded, one.note, *_key(one.opened))
         self._db.execute(f"{change} WHERE disputes = ? AND dispute = ?", values)
 
     def all(self) -> list[Accusation]:
         """Every dispute, the newest first."""
-        columns = "message, finding, evidence, pleaded, note"
+        columns = "message, finding, steps, pleaded, note"
         found = self._db.execute(f"SELECT {columns} FROM accusations ORDER BY rowid DESC")
-        return [Accusation(pb.DisputeOpened.FromString(message), *rest) for message, *rest in found]
+        return [
+            Accusation(pb.DisputeOpened.FromString(message), finding, tuple(steps.split()), *rest)
+            for message, finding, steps, *rest in found
+        ]
 
     def heard(self, dispute: int) -> Hearing | None:
         """What our own run of a dispute's segment gave; None before it."""

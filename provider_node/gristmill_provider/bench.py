@@ -97,7 +97,12 @@ class Bench:
             await asyncio.to_thread(_on_chain, self._config(), self._shop.key, heard, ruling, sha256_json(documents))
             heard = replace(heard, ruled=ruling)
             rows.hear(heard)
-        return pb.RefereeReply(dispute_id=dispute, digest=digest_of(heard.replayed), ruled=heard.ruled)
+        return pb.RefereeReply(
+            dispute_id=dispute,
+            digest=digest_of(heard.replayed),
+            ruled=heard.ruled,
+            replayed_json=heard.replayed.model_dump_json(),
+        )
 
 
 def digest_of(replayed: Replayed) -> str:

@@ -55,7 +55,7 @@ def speak(config: NodeConfig, dispute: int, plea: Literal["answer", "concede"], 
     with closing(open_journal(config)) as journal:
         rows, markets = Accusations(journal.db), journal.markets()
         accusation = _find(rows, dispute)
-        if plea == "answer" and not accusation.evidence:
+        if plea == "answer" and not accusation.steps:
             raise BadRequest(
                 "This node has not run the segment again, so there is nothing to answer with.",
                 effect="Nothing was sent.",
@@ -107,4 +107,4 @@ def _find(rows: Accusations, dispute: int) -> Accusation:
 
 
 def _note(rows: Accusations, accusation: Accusation, plea: Plea) -> None:
-    rows.write(Accusation(accusation.opened, accusation.finding, accusation.evidence, plea))
+    rows.write(Accusation(accusation.opened, accusation.finding, accusation.steps, plea))

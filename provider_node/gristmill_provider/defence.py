@@ -14,7 +14,6 @@ import structlog
 from eth_account.signers.local import LocalAccount
 from pydantic import ValidationError
 
-from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.errors import BadRequest, Conflict, GristmillError, NotFound, Unavailable
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
@@ -52,6 +51,8 @@ class Defence:
         """Do what is to be done about a dispute now. It is told again and again, and each time this goes on."""
         key = (opened.disputes, opened.dispute_id)
         accusation = self._shop.journal.accusations.take(opened)
+        if accusation.pleaded:
+            self._tell(accusation)
         if key in self._at or accusation.pleaded:
             return
         self._at.add(key)
@@ -76,7 +77,7 @@ class Defence:
             record = self._own_record(opened)
             replayed = await self._rerun(opened, record)
             finding: Finding = "right" if _same(record, replayed) else "wrong"
-            found = replace(accusation, finding=finding, evidence=sha256_json(replayed.model_dump(mode="json")).hex())
+            found = replace(accusation, finding=finding, steps=replayed.step_roots)
         except Unavailable as err:  # of now: it is tried again when it is told again
             found = replace(accusation, note=_for_owner(err.what, opened))
         except GristmillError as err:
@@ -141,7 +142,14 @@ class Defence:
         self._shop.journal.accusations.write(fresh)
         said = {"finding": fresh.finding, "pleaded": fresh.pleaded, "note": fresh.note}
         logger.warning("dispute_considered", dispute=fresh.opened.dispute_id, **said)
-        reply = pb.DisputeReply(dispute_id=fresh.opened.dispute_id, **said)
+        self._tell(fresh)
+
+    def _tell(self, one: Accusation) -> None:
+        """Say how it stands; the steps only once they are committed to on chain."""
+        steps = one.steps if one.pleaded == "answered" else ()
+        reply = pb.DisputeReply(
+            dispute_id=one.opened.dispute_id, finding=one.finding, pleaded=one.pleaded, note=one.note, step_roots=steps
+        )
         self._shop.link.send(pb.NodeMessage(dispute=reply))
 
 
@@ -156,7 +164,7 @@ def _segment(taken: TrainTask, opened: pb.DisputeOpened, record: SegmentRecord) 
     """The disputed segment as a task, by what this node was asked to run."""
     start = ArtifactRef(sha256=opened.start.sha256, size_bytes=opened.start.size_bytes) if opened.start.sha256 else None
     steps = {"step_from": record.step_from, "step_to": record.step_to}
-    return taken.model_copy(update={**steps, "segment_index": record.index, "state": start})
+    return taken.model_copy(update={**steps, "segment_index": record.index, "state": start, "step_roots": True})
 
 
 def _same(record: SegmentRecord, replayed: Replayed) -> bool:

@@ -15,7 +15,8 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.disputes import Phase
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, dispatch, hearings, metering, payables
+from gristmill_coordinator.stages import audit, dispatch, disputes, hearings, metering, payables
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.errors import NotAllowed
 from gristmill_protocol.ids import id_bytes32
@@ -177,11 +178,11 @@ class Machine:
         elif kind == "payable":
             self.payables.append(message.payable)
         elif kind == "dispute":
-            self._plead(co, message.dispute)
+            await self._plead(co, message.dispute)
         elif kind == "referee":
             await self._hear(co, message.referee)
         elif kind == "reveal":
-            self._rule(co, message.reveal)
+            await self._rule(co, message.reveal)
         elif kind == "state_request":
             await self._serve(co, message.state_request)
 
@@ -304,20 +305,27 @@ class Machine:
         reply = pb.RefereeReply(dispute_id=request.dispute_id, digest=digest_of(replayed))
         await hearings.digest_told(co, self.node_id, reply)
 
-    def _rule(self, co: Coordinator, reveal: pb.RefereeReveal) -> None:
+    async def _rule(self, co: Coordinator, reveal: pb.RefereeReveal) -> None:
         assert isinstance(co.chain, FakeChain)
         dispute = co.chain.state.disputes[reveal.dispute_id]
         ruling = judge(json.loads(reveal.documents_json), self.hearings[reveal.dispute_id])
         if ruling != "abstained" and dispute.phase is Phase.RULING:
             courts.rule(co.chain, reveal.dispute_id, self.provider, guilty=ruling == "guilty")
+        own = self.hearings[reveal.dispute_id]
+        reply = pb.RefereeReply(
+            dispute_id=reveal.dispute_id, digest=digest_of(own), ruled=ruling, replayed_json=own.model_dump_json()
+        )
+        await hearings.digest_told(co, self.node_id, reply)
 
     async def _replay(self, co: Coordinator, request: pb.AuditRequest) -> Replayed:
         task = TrainTask.model_validate_json(request.task_json)
         before = initial(task.job_id) if task.state is None else await self._fetch(co, task.state)
         state = before
         assert task.step_to is not None
+        roots = []
         for step in range(task.step_from, task.step_to):
             state = self.verify(state, step)
+            roots.append(root(state))
         return Replayed(
             step_from=task.step_from,
             step_to=task.step_to,
@@ -325,17 +333,33 @@ class Machine:
             state_root=root(state),
             data_root=_digest("data", task.step_from, task.step_to),
             metrics_root=_digest("metrics", task.step_from, task.step_to),
+            step_roots=tuple(roots) if task.step_roots else (),
         )
 
-    def _plead(self, co: Coordinator, opened: pb.DisputeOpened) -> None:
+    async def _plead(self, co: Coordinator, opened: pb.DisputeOpened) -> None:
         assert isinstance(co.chain, FakeChain)
         self.accusations.append(opened)
+        roots = self._claimed_steps(opened)
+        if self.pleads == "answer":
+            reply = pb.DisputeReply(dispute_id=opened.dispute_id, pleaded="answered", step_roots=roots)
+            await disputes.stance_told(co, self.node_id, reply)
         if co.chain.state.disputes[opened.dispute_id].phase is not Phase.ANSWERING:
             return
         if self.pleads == "concede":
             courts.concede(co.chain, opened.dispute_id)
         elif self.pleads == "answer":
-            courts.answer(co.chain, opened.dispute_id, b"\x01" * 32)
+            courts.answer(co.chain, opened.dispute_id, sha256_json(roots))
+
+    def _claimed_steps(self, opened: pb.DisputeOpened) -> list[str]:
+        """The state roots that it says its segment went through."""
+        run = self.runs[opened.attempt_id]
+        record = SignedRecord.model_validate(json.loads(opened.documents_json)[0]).record
+        state = self.states[opened.start.sha256] if opened.start.sha256 else initial(run.task.job_id)
+        roots = []
+        for step in range(record.step_from, record.step_to):
+            state = self.train(state, step)
+            roots.append(root(state))
+        return roots
 
     async def _serve(self, co: Coordinator, request: pb.StateRequest) -> None:
         known = self.serves_states and request.sha256 in self.states

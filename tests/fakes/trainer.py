@@ -114,6 +114,7 @@ class Trainer:
             state_root=state_root(self.seed, end),
             data_root=digest("data", self.begun, end),
             metrics_root=digest("metrics", self.begun, end),
+            step_roots=[state_root(self.seed, step + 1) for step in range(self.begun, end) if self.task["step_roots"]],
         )
         sys.exit(0)
 

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.chain, pytest.mark.slow]
 
 STAKE = 20_000_000
 BOND = 2_000_000
-EVIDENCE = "ab" * 32
+STEPS = ("ab" * 32, "cd" * 32)
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +104,16 @@ def accused(evm: Evm, config: NodeConfig) -> Accused:
 
 
 def test_a_node_that_finds_its_work_wrong_concedes(accused: Accused) -> None:
-    said = plead(accused.config, accused.key, Accusation(accused.opened, "wrong", EVIDENCE))
+    said = plead(accused.config, accused.key, Accusation(accused.opened, "wrong", STEPS))
 
     assert said == "conceded"
     assert accused.dispute.outcome is Outcome.CONCEDED
     with pytest.raises(Conflict, match="waits for no answer: it is closed"):
-        plead(accused.config, accused.key, Accusation(accused.opened, "wrong", EVIDENCE))
+        plead(accused.config, accused.key, Accusation(accused.opened, "wrong", STEPS))
 
 
 def test_a_node_that_finds_its_work_right_answers_with_its_bond(accused: Accused) -> None:
-    right = Accusation(accused.opened, "right", EVIDENCE)
+    right = Accusation(accused.opened, "right", STEPS)
     with pytest.raises(Conflict, match=r"The bond is 2\.00 USD"):
         plead(accused.config, accused.key, right)
     accused.evm.relayer.run(accused.evm.token.mint(accused.key.address, BOND))
@@ -126,7 +126,7 @@ def test_a_node_that_finds_its_work_right_answers_with_its_bond(accused: Accused
 
 def test_only_the_payout_key_may_speak(accused: Accused) -> None:
     with pytest.raises(BadRequest, match="only that key may speak"):
-        plead(accused.config, Account.create(), Accusation(accused.opened, "wrong", EVIDENCE))
+        plead(accused.config, Account.create(), Accusation(accused.opened, "wrong", STEPS))
 
     assert accused.dispute.phase is Phase.ANSWERING
 

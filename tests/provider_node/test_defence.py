@@ -76,7 +76,7 @@ async def test_work_that_comes_out_as_signed_is_right(
         found = await considered(coordinator, config)
 
     assert (found.finding, found.pleaded) == ("right", "")
-    assert len(found.evidence) == 64
+    assert found.steps == tuple(trainer.state_root(7, step) for step in (5, 6, 7, 8))
     assert "Set rpc_url." in found.note
     assert "gristmill-node disputes answer|concede 5" in found.note
 

@@ -185,11 +185,21 @@ def test_replaying_a_segment_reproduces_its_roots(
 
         replayed = replay(task)
 
-        assert replayed.model_dump(exclude={"event"}) == segment.model_dump(
-            include=set(Replayed.model_fields) - {"event"}
+        assert replayed.model_dump(exclude={"event", "step_roots"}) == segment.model_dump(
+            include=set(Replayed.model_fields) - {"event", "step_roots"}
         )
+        assert replayed.step_roots == ()
         assert not (task / "out").exists()
         before = segment
+
+
+@pytest.mark.slow
+def test_step_roots_are_the_states_that_shorter_replays_end_in(small_task: Callable[..., Path]) -> None:
+    whole = replay(small_task(step_to=3, step_roots=True))
+
+    shorter = [replay(small_task(step_to=step)).state_root for step in (1, 2)]
+
+    assert whole.step_roots == (*shorter, whole.state_root)
 
 
 @pytest.mark.slow

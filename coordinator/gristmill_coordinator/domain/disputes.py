@@ -1,8 +1,9 @@
 """What a fault costs, and how a dispute about it stands by its events on chain."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
+from itertools import zip_longest
 from typing import Any, Protocol
 
 BPS = 10_000
@@ -129,6 +130,7 @@ class Course:
     phase: Phase = Phase.NONE
     deadline_s: int = 0
     answered: bool = False
+    evidence: str = ""  # of the answer: 0x and the SHA-256 of the provider's step roots
     seats: int = 3  # of referees
     draw_block: int = 0
     referees: tuple[int, ...] = ()
@@ -159,7 +161,7 @@ def _after(before: Course, event: Happened) -> Course:
             seats = 5 if before.phase is Phase.RULING else 3
             return replace(entered, seats=seats, draw_block=event.block + 1, referees=(), votes={})
         case "Answered":
-            return replace(before, answered=True)
+            return replace(before, answered=True, evidence=args["evidence"])
         case "DrawMoved":
             return replace(before, draw_block=args["drawBlock"])
         case "Drawn":
@@ -170,6 +172,12 @@ def _after(before: Course, event: Happened) -> Course:
             outcome = Outcome(args["outcome"])
             return replace(before, phase=Phase.CLOSED, outcome=outcome, slashed_usd_micros=args["slashed"])
     return before
+
+
+def first_difference(theirs: Sequence[str], ours: Sequence[str]) -> int | None:
+    """Where two lists of state roots after each step part, counted from 0; None where they are one."""
+    pairs = enumerate(zip_longest(theirs, ours))
+    return next((at for at, (their, our) in pairs if their != our), None)
 
 
 def due(course: Course, *, now_s: float, block: int) -> Move | None:

@@ -29,6 +29,6 @@ def run_task(
     )
 
 
-def replay_task(run: TrainTask, *, step_to: int) -> TrainTask:
+def replay_task(run: TrainTask, *, step_to: int, step_roots: bool = False) -> TrainTask:
     """Run one segment only, for its digests."""
-    return run.model_copy(update={"step_to": step_to})
+    return run.model_copy(update={"step_to": step_to, "step_roots": step_roots})

@@ -46,8 +46,9 @@ from gristmill_coordinator.stages.loop import REFUSED_AGAIN_S, each
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
 from gristmill_coordinator.store.cases import Case, cases
-from gristmill_coordinator.store.store import Row, Tx, claimed, keep
+from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
 from gristmill_coordinator.store.tables import disputes, jobs, nodes, transactions, windows
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.money import format_usd
 from gristmill_protocol.v1 import provider_pb2 as pb
 
@@ -71,7 +72,12 @@ async def stance_told(co: Coordinator, node_id: str, reply: pb.DisputeReply) -> 
     """Note what an accused node makes of it; what counts is what its provider says on chain."""
     said = {"finding": reply.finding, "pleaded": reply.pleaded, "note": reply.note}
     logger.info("dispute_stance", node_id=node_id, dispute=reply.dispute_id, **said)
-    co.wake.set("disputes")
+    async with co.store.write() as tx:
+        provider = await tx.value(sa.select(nodes.c.provider).where(nodes.c.node_id == node_id))
+        theirs = sa.and_(disputes.c.dispute == reply.dispute_id, disputes.c.provider == provider, ~disputes.c.closed)
+        if reply.step_roots:
+            await change(tx, disputes, theirs, steps=list(reply.step_roots))
+        tx.wake("disputes")
 
 
 async def _advance(co: Coordinator, row: Row) -> int:
@@ -149,6 +155,7 @@ async def _follow(co: Coordinator, row: Row, found: Course, move: Move | None) -
             phase=phase,
             course=text,
             tx_hash=found.tx_hash,
+            steps=row.steps if row.steps and "0x" + sha256_json(row.steps).hex() == found.evidence else None,
             told_s=co.clock() if told else row.told_s if phase == row.phase else 0.0,
             transaction_id=await submit(co, tx, _call(move, found.dispute)) if move else None,
         ) and (phase != row.phase or move is not None)
@@ -174,8 +181,9 @@ async def _tell_parties(co: Coordinator, row: Row, found: Course) -> bool:
     """Tell those whose turn it is what it takes to speak; whether anybody was there."""
     async with co.store.read() as tx:
         [case] = await cases(tx, await tx.rows(sa.select(windows).where(windows.c.window_id == row.window_id)))
+    told = (found.phase is Phase.ANSWERING or row.steps is None) and _accuse(co, row, found, case)
     if found.phase is Phase.ANSWERING:
-        return _accuse(co, row, found, case)
+        return told
     return found.phase is Phase.RULING and await hearings.summon(co, row, found, case)
 
 

@@ -143,7 +143,9 @@ async def _send(co: Coordinator, case: Case, audit: Row, offer: Offer, running: 
         await change(tx, audits, audits.c.audit_id == audit.audit_id, sent_s=co.clock())
 
 
-def rerun(co: Coordinator, case: Case, index: int, run_id: str, sandbox: str) -> pb.AuditRequest:
+def rerun(
+    co: Coordinator, case: Case, index: int, run_id: str, sandbox: str, *, step_roots: bool = False
+) -> pb.AuditRequest:
     """What has a node run a segment once more; it names the segment and its start, never the claimed end."""
     record = case.record(index)
     task = run_task(
@@ -159,6 +161,6 @@ def rerun(co: Coordinator, case: Case, index: int, run_id: str, sandbox: str) ->
         audit_id=run_id,
         signed_order_json=SignedOrder.model_validate(case.job.order).model_dump_json(),
         spec_json=case.spec.model_dump_json(),
-        task_json=replay_task(task, step_to=record.step_to).model_dump_json(),
+        task_json=replay_task(task, step_to=record.step_to, step_roots=step_roots).model_dump_json(),
         image=co.config.image(case.job.recipe, sandbox),
     )

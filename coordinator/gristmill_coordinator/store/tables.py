@@ -295,6 +295,8 @@ disputes = Table(
     _text("course", ""),  # how it stands, in a sentence
     _time("told_s"),  # when those whose turn it is were last told
     _json("digests"),  # referee -> SHA-256 of what its own re-run gave
+    _maybe_json("steps"),  # the provider's state roots after each step, by its own re-run
+    _maybe_int("parted_step"),  # the first after which a referee's differ from them
     _transaction(),
     _maybe_text("tx_hash"),  # of what happened last
     _flag("closed"),

@@ -857,6 +857,7 @@ class DisputeReply(_message.Message):
     FINDING_FIELD_NUMBER: _builtins.int
     PLEADED_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    STEP_ROOTS_FIELD_NUMBER: _builtins.int
     dispute_id: _builtins.int
     finding: _builtins.str
     """of its own re-run: "right" | "wrong" | "unclear" """
@@ -864,6 +865,10 @@ class DisputeReply(_message.Message):
     """"conceded" | "answered" | "" """
     note: _builtins.str
     """what is in the way"""
+    @_builtins.property
+    def step_roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """after each step of its re-run; an answer's evidence is their SHA-256"""
+
     def __init__(
         self,
         *,
@@ -871,10 +876,11 @@ class DisputeReply(_message.Message):
         finding: _builtins.str = ...,
         pleaded: _builtins.str = ...,
         note: _builtins.str = ...,
+        step_roots: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "finding", b"finding", "note", b"note", "pleaded", b"pleaded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "finding", b"finding", "note", b"note", "pleaded", b"pleaded", "step_roots", b"step_roots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -919,6 +925,7 @@ class RefereeReply(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     RULED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REPLAYED_JSON_FIELD_NUMBER: _builtins.int
     dispute_id: _builtins.int
     digest: _builtins.str
     """SHA-256 of progress.Replayed's canonical JSON; "": not run yet"""
@@ -926,6 +933,8 @@ class RefereeReply(_message.Message):
     """"guilty" | "clear" | "abstained" | "" """
     reason: _builtins.str
     """why it did not run or rule"""
+    replayed_json: _builtins.str
+    """progress.Replayed, once it has ruled"""
     def __init__(
         self,
         *,
@@ -933,10 +942,11 @@ class RefereeReply(_message.Message):
         digest: _builtins.str = ...,
         ruled: _builtins.str = ...,
         reason: _builtins.str = ...,
+        replayed_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "dispute_id", b"dispute_id", "reason", b"reason", "ruled", b"ruled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "dispute_id", b"dispute_id", "reason", b"reason", "replayed_json", b"replayed_json", "ruled", b"ruled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

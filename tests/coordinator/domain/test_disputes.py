@@ -18,6 +18,7 @@ from gristmill_coordinator.domain.disputes import (
     cost_usd_micros,
     course,
     due,
+    first_difference,
     tier,
 )
 
@@ -66,7 +67,10 @@ OPENED = (
     Event("Entered", {"id": 7, "phase": 1, "deadline": 100}),
     Event("Opened", {"id": 7, "amount": LOCK}),
 )
-ANSWERED = (Event("Answered", {"id": 7}, 5), Event("Entered", {"id": 7, "phase": 2, "deadline": 200}, 5))
+ANSWERED = (
+    Event("Answered", {"id": 7, "evidence": "0xab"}, 5),
+    Event("Entered", {"id": 7, "phase": 2, "deadline": 200}, 5),
+)
 DRAWN = Event("Drawn", {"id": 7, "referees": [4, 5, 6]}, 8, "0x08")
 
 
@@ -76,7 +80,16 @@ def test_a_dispute_stands_as_its_events_say() -> None:
     found = course([*OPENED, *ANSWERED, DRAWN, vote])
 
     assert found == Course(
-        7, LOCK, Phase.RULING, 200, answered=True, draw_block=6, referees=(4, 5, 6), votes={5: True}, tx_hash="0x09"
+        7,
+        LOCK,
+        Phase.RULING,
+        200,
+        answered=True,
+        evidence="0xab",
+        draw_block=6,
+        referees=(4, 5, 6),
+        votes={5: True},
+        tx_hash="0x09",
     )
 
 
@@ -111,3 +124,16 @@ def test_it_is_closed_with_what_it_cost() -> None:
 )
 def test_what_is_due(events: tuple[Event, ...], now_s: float, block: int, move: Move | None) -> None:
     assert due(course(events), now_s=now_s, block=block) is move
+
+
+@given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))
+def test_lists_are_one_up_to_where_they_part(mine: list[int], theirs: list[int]) -> None:
+    ours, others = [str(one) for one in mine], [str(one) for one in theirs]
+
+    at = first_difference(others, ours)
+
+    if at is None:
+        assert ours == others
+    else:
+        assert ours[:at] == others[:at]
+        assert ours[at : at + 1] != others[at : at + 1]

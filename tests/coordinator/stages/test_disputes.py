@@ -142,6 +142,7 @@ async def test_drawn_machines_run_it_blindly_and_rule_by_what_comes_out(world: W
     assert "was found guilty" in dispute.course
     assert world.chain.slashes == [(cheat.provider, STAKE)]
     assert world.chain.state.disputes[1].guilty == tuple(one.provider for one in judges)
+    assert any("differ after it" in line for line in await story(world, job_id))
     assert other.hearings[1] != judges[0].hearings[1]  # it agrees with nobody, and says nothing
 
 

@@ -256,6 +256,8 @@ def upgrade() -> None:
         sa.Column("course", sa.String(), nullable=False),
         sa.Column("told_s", sa.Float(precision=53), nullable=False),
         sa.Column("digests", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("steps", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("parted_step", sa.BigInteger(), nullable=True),
         sa.Column("transaction_id", sa.String(), nullable=True),
         sa.Column("tx_hash", sa.String(), nullable=True),
         sa.Column("closed", sa.Boolean(), nullable=False),

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gristmill_coordinator.domain.disputes import UNSERVED_AGAIN_S, Facts, Fault, Tier, cost_usd_micros, tier
+from gristmill_coordinator.domain.jobs import Ending
 from gristmill_coordinator.domain.windows import UNJUDGED, Finding
 from gristmill_coordinator.store.jobs import end_attempt, note_payable, tell
 from gristmill_coordinator.store.store import Row, Tx, change, keep
@@ -55,6 +56,8 @@ async def void(
     await tell(tx, window.job_id, "audit", f"Work of {attempt.provider_name!r} does not count: {reason}", now=now)
     if accusation is not None:
         await _accuse(tx, window, attempt, reason, accusation, now=now)
+    if finding is Finding.NOT_REPRODUCIBLE:
+        await _give_up_if_again(tx, window)
     tx.wake("conclude", "dispatch")
     return True
 
@@ -95,6 +98,21 @@ async def suspend(tx: Tx, provider: int, *, now: float) -> None:
     """Have a provider's machines get no work until they connect with stake that is in no dispute."""
     theirs = sa.update(nodes).where(nodes.c.provider == provider)
     await tx.run(theirs.values(bonded_usd_micros=0, changed_s=now))
+
+
+async def _give_up_if_again(tx: Tx, window: Row) -> None:
+    """Fail a job that did not repeat on two machines: a third would do no better, and nobody is to blame for it."""
+    one = windows.c
+    before = sa.and_(one.job_id == window.job_id, one.attempt_id != window.attempt_id)
+    again = sa.select(one.window_id).where(before, one.finding == Finding.NOT_REPRODUCIBLE)
+    if await tx.row(again.limit(1)) is None:
+        return
+    text = (
+        "Its training does not repeat bit for bit: on two machines, work that was run again came out differently each "
+        "time. Nobody was slashed. `gristmill lint` names operations that do this; or choose a weaker way of checking."
+    )
+    undecided = sa.and_(jobs.c.job_id == window.job_id, jobs.c.ending == Ending.NONE)
+    await change(tx, jobs, undecided, ending=Ending.FAILED, ending_text=text)
 
 
 async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, accusation: Accusation, *, now: float) -> None:

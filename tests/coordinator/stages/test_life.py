@@ -1,5 +1,7 @@
 """Whole lives of jobs, through every stage, with scripted machines."""
 
+from functools import partial
+
 import pytest
 
 from fakes.machine import honest, lazy
@@ -77,6 +79,23 @@ async def test_work_that_nobody_can_reproduce_is_not_paid_and_not_slashed(world:
 
     assert world.chain.slashes == []
     assert world.chain.credits == {}
+
+
+async def test_a_job_that_repeats_nowhere_fails_and_says_why(world: World) -> None:
+    for name, ask in (("willow", 50_000), ("oak", 60_000), ("elm", 70_000)):
+        odd = partial(differently, name.encode())
+        await world.add_machine(name, ask=ask, train=odd, verify=odd)
+    submitted = await world.submit()
+
+    view = await world.finish(submitted.job_id)
+
+    assert view.state is JobState.FAILED
+    assert "does not repeat bit for bit" in view.reason
+    assert (view.slashes, view.disputes, view.bill) == ((), (), None)
+
+
+def differently(salt: bytes, state: bytes, step: int) -> bytes:
+    return honest(state + salt, step)
 
 
 async def test_a_lost_machine_is_replaced_from_the_last_verified_step(world: World) -> None:

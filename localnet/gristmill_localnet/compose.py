@@ -98,6 +98,7 @@ def _write_node_settings(folder: Path, node: str, books: Books, rpc_url: str) ->
         "own_renters": [books.addresses["renter"]],
         "cpu": True,
         "rpc_url": rpc_url,
+        "disputes": books.deployment.disputes,
         "state_dir": node,
     }
     # TOML and JSON agree on strings, integers, booleans and lists.

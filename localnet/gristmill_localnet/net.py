@@ -220,6 +220,7 @@ class _Setup:
             "cpu": True,
             "state_dir": str(home),
             "rpc_url": self.ports.evm_url,
+            "disputes": self.books.deployment.disputes,
         }
         if self.sandbox == "process":
             settings["own_renters"] = [self.books.addresses["renter"]]

@@ -87,7 +87,7 @@ class Accusations:
         """What is known of a dispute, which is noted if it is new."""
         new = "INSERT OR IGNORE INTO accusations (disputes, dispute, message) VALUES (?, ?, ?)"
         self._db.execute(new, (opened.disputes, opened.dispute_id, opened.SerializeToString()))
-        return next(one for one in self.all() if one.opened == opened or _key(one.opened) == _key(opened))
+        return next(one for one in self.all() if _key(one.opened) == _key(opened))
 
     def write(self, accusation: Accusation) -> None:
         one = accusation

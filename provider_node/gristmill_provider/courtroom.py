@@ -66,7 +66,7 @@ def speak(config: NodeConfig, dispute: int, plea: Literal["answer", "concede"], 
         with ends_as(ExitCode.CHAIN), chain_of(markets, rpc_of(config)) as w3:
             with ends_as(ExitCode.KEY):
                 key = open_key(payer.keystore, payer.password_file)
-            at = court(w3, key, accusation.opened)
+            at = court(config, w3, key, accusation.opened)
             at.require_turn()
             require_yes(question, yes=yes)
             if plea == "answer":

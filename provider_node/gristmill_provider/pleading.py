@@ -53,7 +53,8 @@ class Court:
         Raises:
             Conflict: the key does not hold the bond.
         """
-        bond, token = self.dispute.bond_usd_micros, TestUSD(self.sender.w3, self.opened.token)
+        bond = self.dispute.bond_usd_micros
+        token = TestUSD(self.sender.w3, str(self.disputes.contract.functions.token().call()))
         if token.balance_usd_micros(self.sender.address) < bond:
             raise Conflict(
                 f"The bond is {format_usd(bond)} USD, which {self.sender.address} does not hold.",
@@ -76,6 +77,7 @@ def rule(config: NodeConfig, key: LocalAccount, heard: Hearing, ruling: Ruling, 
         BadRequest: the dispute was opened over something else.
         GristmillError: what is in the way.
     """
+    _require_known(config, heard.disputes)
     disputes = Disputes(connect(_rpc(config)), heard.disputes)
     dispute = disputes.dispute(heard.dispute)
     if dispute.evidence != evidence:
@@ -86,7 +88,11 @@ def rule(config: NodeConfig, key: LocalAccount, heard: Hearing, ruling: Ruling, 
         Sender(disputes.w3, key).run(call)
 
 
-def court(w3: Web3, key: LocalAccount, opened: pb.DisputeOpened) -> Court:
+def court(config: NodeConfig, w3: Web3, key: LocalAccount, opened: pb.DisputeOpened) -> Court:
+    """Raises:
+    BadSettings, BadRequest: its contract is not the one that the owner named.
+    """
+    _require_known(config, opened.disputes)
     return Court(Sender(w3, key), Disputes(w3, opened.disputes), opened)
 
 
@@ -96,7 +102,7 @@ def plead(config: NodeConfig, key: LocalAccount, accusation: Accusation) -> Plea
     Raises:
         GristmillError: what is in the way, and what the owner can do.
     """
-    at = court(connect(_rpc(config)), key, accusation.opened)
+    at = court(config, connect(_rpc(config)), key, accusation.opened)
     at.require_turn()
     if accusation.finding == "wrong":
         at.concede()
@@ -109,3 +115,14 @@ def _rpc(config: NodeConfig) -> str:
     if not config.rpc_url:
         raise BadSettings("No node of the chain is named.", todo="Set rpc_url.")
     return config.rpc_url
+
+
+def _require_known(config: NodeConfig, contract: str) -> None:
+    """A contract that a coordinator names could be its own, and the bond would go there."""
+    if config.disputes is None:
+        raise BadSettings(
+            "The owner has not said which contract disputes are in.",
+            todo="Set disputes to its address, as the deployment names it.",
+        )
+    if config.disputes.lower() != contract.lower():
+        raise BadRequest(f"The dispute is in {contract}, and the owner's contract is {config.disputes}.")

@@ -50,12 +50,13 @@ class Accused:
         give_gas(evm.w3, self.key.address)
         sender = Sender(evm.w3, self.key)
         provider = evm.add_provider(node_key=self.key.address, bonded_usd_micros=STAKE, provider=sender)
-        self.config = config.model_copy(update={"provider_id": provider, "rpc_url": evm.rpc_url})
+        self.config = config.model_copy(
+            update={"provider_id": provider, "rpc_url": evm.rpc_url, "disputes": evm.disputes.address}
+        )
         self.id = self.challenge(provider)
         self.opened = pb.DisputeOpened(
             dispute_id=self.id,
             disputes=evm.disputes.address,
-            token=evm.token.address,
             attempt_id="attempt_1",
             segment=1,
             reason="Segment 1 comes out differently when it is run again.",
@@ -80,7 +81,7 @@ class Accused:
         file = self.config.keystore.with_name("node.toml")
         values = self.config.model_dump(mode="json", include={
             "name", "coordinator", "coordinator_url", "keystore", "password_file", "provider_id",
-            "ask_usd_per_gpu_hour", "backend", "state_dir", "rpc_url",
+            "ask_usd_per_gpu_hour", "backend", "state_dir", "rpc_url", "disputes",
         }) | {"own_renters": [RENTER.address]}  # fmt: skip
         file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
         at = 1 if arguments[0] == "disputes" else len(arguments)
@@ -127,6 +128,16 @@ def test_a_node_that_finds_its_work_right_answers_with_its_bond(accused: Accused
 def test_only_the_payout_key_may_speak(accused: Accused) -> None:
     with pytest.raises(BadRequest, match="only that key may speak"):
         plead(accused.config, Account.create(), Accusation(accused.opened, "wrong", STEPS))
+
+    assert accused.dispute.phase is Phase.ANSWERING
+
+
+@pytest.mark.parametrize(("named", "words"), [(None, "has not said which contract"), ("0x" + "12" * 20, "owner's")])
+def test_no_contract_but_the_owners_gets_a_bond(accused: Accused, named: str | None, words: str) -> None:
+    config = accused.config.model_copy(update={"disputes": named})
+
+    with pytest.raises(BadRequest, match=words):
+        plead(config, accused.key, Accusation(accused.opened, "right", STEPS))
 
     assert accused.dispute.phase is Phase.ANSWERING
 

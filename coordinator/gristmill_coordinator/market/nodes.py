@@ -5,9 +5,10 @@ import structlog
 from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain.disputes import Tier
 from gristmill_coordinator.market.book import Offer, Terms
 from gristmill_coordinator.store.store import Row, Tx
-from gristmill_coordinator.store.tables import nodes
+from gristmill_coordinator.store.tables import disputes, nodes
 from gristmill_protocol.errors import BadRequest, Conflict, NotAllowed
 from gristmill_protocol.money import format_usd
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -57,6 +58,8 @@ async def node_connected(co: Coordinator, hello: pb.Hello) -> None:
                 f"The node id {hello.node_id!r} belongs to provider {known.provider}.",
                 todo="Give this node an id of its own.",
             )
+        if await _accused(tx, hello.provider):
+            values["bonded_usd_micros"] = 0  # it gets no work until the dispute is over
         if not await tx.add(nodes, {"node_id": hello.node_id, **values}):
             await tx.run(sa.update(nodes).where(nodes.c.node_id == hello.node_id).values(**values))
         await _book(co, tx, hello.node_id)
@@ -121,6 +124,13 @@ def silent(co: Coordinator, node_id: str) -> bool:
 async def holds(co: Coordinator, node_id: str, sha256: str) -> bool:
     """Whether we have a state that this very node uploaded: a claim to another's file must open it to nobody."""
     return co.artifacts.has(sha256) and await co.store.allowed(sha256, f"node:{node_id}")
+
+
+async def _accused(tx: Tx, provider: int) -> bool:
+    """Whether it stands accused of fraud."""
+    one = disputes.c
+    fraud = sa.and_(one.provider == provider, one.tier == Tier.FRAUD, ~one.closed)
+    return await tx.row(sa.select(one.window_id).where(fraud).limit(1)) is not None
 
 
 async def _book(co: Coordinator, tx: Tx, node_id: str) -> None:

@@ -199,7 +199,6 @@ def _accuse(co: Coordinator, row: Row, found: Course, case: Case) -> bool:
         documents_json=json.dumps(row.documents),
         amount_usd_micros=found.amount_usd_micros,
         answer_by_s=found.deadline_s,
-        token=co.chain.info.token,
         start=None if start is None else pb.Artifact(sha256=start.sha256, size_bytes=start.size_bytes),
     )
     return co.links.send(case.attempt.node_id, pb.CoordinatorMessage(dispute=message))

@@ -800,7 +800,6 @@ class DisputeOpened(_message.Message):
     DOCUMENTS_JSON_FIELD_NUMBER: _builtins.int
     AMOUNT_USD_MICROS_FIELD_NUMBER: _builtins.int
     ANSWER_BY_S_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     dispute_id: _builtins.int
     """the contract's"""
@@ -818,8 +817,6 @@ class DisputeOpened(_message.Message):
     """of stake in question"""
     answer_by_s: _builtins.int
     """unix time until which it can be answered or conceded"""
-    token: _builtins.str
-    """address of the stablecoin that bonds are posted in"""
     @_builtins.property
     def start(self) -> Global___Artifact:
         """the boundary state before the segment; none: the initial one"""
@@ -836,12 +833,11 @@ class DisputeOpened(_message.Message):
         documents_json: _builtins.str = ...,
         amount_usd_micros: _builtins.int = ...,
         answer_by_s: _builtins.int = ...,
-        token: _builtins.str = ...,
         start: Global___Artifact | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_micros", b"amount_usd_micros", "answer_by_s", b"answer_by_s", "attempt_id", b"attempt_id", "dispute_id", b"dispute_id", "disputes", b"disputes", "documents_json", b"documents_json", "reason", b"reason", "segment", b"segment", "start", b"start", "tier", b"tier", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_micros", b"amount_usd_micros", "answer_by_s", b"answer_by_s", "attempt_id", b"attempt_id", "dispute_id", b"dispute_id", "disputes", b"disputes", "documents_json", b"documents_json", "reason", b"reason", "segment", b"segment", "start", b"start", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

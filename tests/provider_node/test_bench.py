@@ -73,4 +73,4 @@ async def test_a_referee_tells_its_digest_before_it_is_shown_anything(
 
     assert "has not run the segment" in early.reason
     assert told.digest == digest_of(OURS)
-    assert (ruled.ruled, "Set rpc_url." in ruled.reason) == ("", True)
+    assert (ruled.ruled, "has not said which contract" in ruled.reason) == ("", True)

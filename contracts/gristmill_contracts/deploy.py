@@ -52,7 +52,6 @@ class Powers:
     guardian: str | None = None  # may pause what is new
     arbiter: str | None = None  # rules where referees can't
     granter: str | None = None  # gives away the commons, with a delay of 2 days
-    let_operator_slash: bool = True  # until its coordinator takes fraud to Disputes
 
 
 class Collectors(BaseModel):
@@ -83,6 +82,7 @@ class Deployment(BaseModel):
     token: str
     manager: str  # AccessManager
     coordinator_id: int
+    challenger_payee: int  # as which the operator opens disputes; paid to the operator
     recipes: dict[str, int]  # recipe -> the Ledger's recipe id
     start_block: int = 0  # nothing of ours is in an earlier block
 
@@ -124,7 +124,7 @@ def deploy(
 
     Args:
         treasury: who maintains this; gets the protocol fees, less what the commons get.
-        operator: the coordinator's key; it settles and anchors.
+        operator: the coordinator's key; it settles, anchors, and opens disputes, whose bonds it has to hold.
         token: a dollar with six decimals, EIP-2612 and EIP-3009; a TestUSD is deployed unless given.
         permit2: address of Uniswap's Permit2; no collector for it unless given.
     """
@@ -155,10 +155,11 @@ def deploy(
         token=token,
         manager=manager,
         coordinator_id=_add_coordinator(sender, ledger, operator),
+        challenger_payee=ledger.added_id(sender.run(ledger.add_payee(Web3.to_checksum_address(operator)))),
         recipes={name: register_recipe(sender, recipe_registry, recipe) for name, recipe in recipes.items()},
         start_block=start_block,
     )
-    _hand_out(sender, deployment, roles_of(deployment, powers, deployer=sender.address, operator=operator))
+    _hand_out(sender, deployment, roles_of(deployment, powers, deployer=sender.address))
     return deployment
 
 
@@ -178,7 +179,7 @@ def register_recipe(sender: Sender, registry: RecipeRegistry, recipe: NewRecipe)
     return registry.published_id(sender.run(registry.publish(version)))
 
 
-def roles_of(deployment: Deployment, powers: Powers, *, deployer: str, operator: str) -> set[Held]:
+def roles_of(deployment: Deployment, powers: Powers, *, deployer: str) -> set[Held]:
     """Who holds which role of a deployment when it is done, and nobody else any."""
     governor = powers.admin or deployer
     held = {
@@ -189,8 +190,6 @@ def roles_of(deployment: Deployment, powers: Powers, *, deployer: str, operator:
         Held(Role.SLASHER, deployment.disputes, 0),
         Held(Role.LOCKER, deployment.disputes, 0),
     }
-    if powers.let_operator_slash:
-        held.add(Held(Role.SLASHER, operator, 0))
     return {Held(one.role, Web3.to_checksum_address(one.account), one.delay_s) for one in held}
 
 

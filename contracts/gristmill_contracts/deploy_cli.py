@@ -35,14 +35,13 @@ def run(
     arbiter: Optional = None,
     granter: Optional = None,
     permit2: Optional = None,
-    operator_slashes: Annotated[bool, typer.Option()] = True,
 ) -> None:
     """Put all contracts on a chain and write where they are."""
     try:
         w3, password = connect(rpc), _read(password_file).rstrip("\n")
         deployer = load_key(keystore, password)
         _require_token(w3, token, test_usd=test_usd)
-        powers = Powers(admin, guardian, arbiter, granter, let_operator_slash=operator_slashes)
+        powers = Powers(admin, guardian, arbiter, granter)
         published = _recipes(recipes)
         made = deploy(
             w3,
@@ -67,7 +66,7 @@ def check(w3: Web3, made: Deployment, powers: Powers, *, deployer: str, treasury
     Conflict: the chain does not hold what was meant.
     """
     authority, ledger = Authority(w3, made.manager), Ledger(w3, made.ledger)
-    wanted = roles_of(made, powers, deployer=deployer, operator=operator)
+    wanted = roles_of(made, powers, deployer=deployer)
     found = {
         "roles": authority.holders(made.start_block) == wanted,
         "permissions": all(
@@ -77,6 +76,7 @@ def check(w3: Web3, made: Deployment, powers: Powers, *, deployer: str, treasury
         "fee terms": FeeSplitter(w3, made.fee_splitter).terms()
         == Terms(Web3.to_checksum_address(treasury), COMMONS_BPS),
         "operator": ledger.operator_of(made.coordinator_id) == Web3.to_checksum_address(operator),
+        "challenger": ledger.payee(made.challenger_payee).payout == Web3.to_checksum_address(operator),
         "recipes": all(ledger.recipe(recipe).registered for recipe in made.recipes.values()),
     }
     wrong = [name for name, right in found.items() if not right]

@@ -85,19 +85,28 @@ class Disputes:
     # The parties
 
     def open(
-        self, *, challenger: int, provider: int, renter: str, amount_usd_micros: int, evidence: bytes, signature: str
+        self,
+        *,
+        challenger: int,
+        provider: int,
+        renter: str,
+        amount_usd_micros: int,
+        evidence: bytes,
+        record: bytes,
+        signature: str,
     ) -> ContractFunction:
         """Challenge a provider, sent from the challenger's payout address, which must have approved its bond.
 
         Args:
             renter: the open account that gets its part of the stake.
             amount_usd_micros: of stake that the fault should cost.
-            evidence: 32-byte struct hash of the record in question (gristmill_protocol.commitments).
+            evidence: 32-byte digest of all that shows the fault.
+            record: 32-byte struct hash of the record in question (gristmill_protocol.commitments).
             signature: the provider's node's, over that record.
         """
         renter = Web3.to_checksum_address(renter)
-        signed = bytes.fromhex(signature[2:])
-        return self.contract.functions.open(challenger, provider, renter, amount_usd_micros, evidence, signed)
+        work = (record, bytes.fromhex(signature[2:]))
+        return self.contract.functions.open(challenger, provider, renter, amount_usd_micros, evidence, work)
 
     def opened_id(self, receipt: TxReceipt) -> int:
         """The id that open gave."""

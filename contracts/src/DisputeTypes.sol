@@ -43,6 +43,12 @@ interface DisputeTypes {
         uint32[] clear;
     }
 
+    /// What the provider's machine claimed.
+    struct Work {
+        bytes32 record; // EIP-712 struct hash of a segment's record, in the Registry's domain
+        bytes signature; // over it by a key of the provider's machines, 65 bytes r || s || v
+    }
+
     event Opened(
         uint256 indexed id,
         uint32 indexed provider,
@@ -64,8 +70,8 @@ interface DisputeTypes {
     error OwnProvider(uint32 provider);
     error NotOpen(address renter);
     error NothingAtStake();
-    error NotItsWork(uint32 provider, bytes32 evidence);
-    error AlreadyDisputed(uint32 provider, bytes32 evidence);
+    error NotItsWork(uint32 provider, bytes32 record);
+    error AlreadyDisputed(uint32 provider, bytes32 record);
     error AlreadyDrawn(uint256 id);
     error NotToRule(uint256 id, uint32 referee);
     error WrongPhase(uint256 id, Phase phase);

@@ -51,7 +51,7 @@ contract Disputes is DisputeTypes, AccessManaged, ReentrancyGuardTransient {
     uint256 public count;
 
     mapping(uint256 id => Dispute) private _disputes; // from 1
-    /// A provider answers to a challenger for the same evidence once.
+    /// A provider answers to a challenger for the same work once.
     mapping(bytes32 subject => bool) private _known;
 
     constructor(Registry registry_, uint32 commons_, uint96 leastBond_, address authority) AccessManaged(authority) {
@@ -65,25 +65,25 @@ contract Disputes is DisputeTypes, AccessManaged, ReentrancyGuardTransient {
     /// @notice Open a dispute, as the challenger's payout address, which pays the bond. Keeps the provider's stake.
     /// @param renter account that gets its part of the stake; it must be open.
     /// @param amount of stake that the fault should cost.
-    /// @param evidence what the provider's machine claimed: the EIP-712 struct hash of a segment's record. Silence costs
-    /// the stake, so nobody is accused by strangers who never had work from it.
-    /// @param signature over it by a key of the provider's machines, 65 bytes r || s || v in the Registry's domain.
+    /// @param evidence digest of all that shows the fault.
+    /// @param work what is in question. Silence costs the stake, so nobody is accused by strangers who never had work
+    /// from it.
     function open(
         uint32 challenger,
         uint32 provider,
         address renter,
         uint96 amount,
         bytes32 evidence,
-        bytes calldata signature
+        Work calldata work
     ) external nonReentrant returns (uint256 id) {
         if (paused) revert Paused();
-        _requireWork(provider, evidence, signature);
+        _requireWork(provider, work);
         _requirePayout(challenger);
         if (challenger == provider || _payout(provider) == msg.sender) revert OwnProvider(provider);
         if (ledger.account(renter).owner == address(0)) revert NotOpen(renter);
         if (amount == 0) revert NothingAtStake();
-        bytes32 subject = keccak256(abi.encode(challenger, provider, evidence));
-        if (_known[subject]) revert AlreadyDisputed(provider, evidence);
+        bytes32 subject = keccak256(abi.encode(challenger, provider, work.record));
+        if (_known[subject]) revert AlreadyDisputed(provider, work.record);
         _known[subject] = true;
         id = ++count;
         Dispute storage dispute = _disputes[id];
@@ -320,9 +320,10 @@ contract Disputes is DisputeTypes, AccessManaged, ReentrancyGuardTransient {
         if (key != msg.sender) _requirePayout(provider);
     }
 
-    function _requireWork(uint32 provider, bytes32 evidence, bytes calldata signature) private view {
-        bytes32 digest = MessageHashUtils.toTypedDataHash(registry.domainSeparator(), evidence);
-        if (!registry.signsFor(provider, ECDSA.recover(digest, signature))) revert NotItsWork(provider, evidence);
+    function _requireWork(uint32 provider, Work calldata work) private view {
+        bytes32 digest = MessageHashUtils.toTypedDataHash(registry.domainSeparator(), work.record);
+        address signer = ECDSA.recover(digest, work.signature);
+        if (!registry.signsFor(provider, signer)) revert NotItsWork(provider, work.record);
     }
 
     function _holds(uint32[] storage list, uint32 wanted) private view returns (bool) {

@@ -204,7 +204,7 @@ contract DisputeTokensTest is Disputing {
         vm.prank(CHALLENGER);
         odd.approve(address(disputes), 1000e6);
         bytes[6] memory calls = [
-            abi.encodeCall(Disputes.open, (challenger, provider, renter, 1, EVIDENCE, _signedByNode(EVIDENCE))),
+            abi.encodeCall(Disputes.open, (challenger, provider, renter, 1, EVIDENCE, _work(EVIDENCE))),
             abi.encodeCall(Disputes.concede, (1)),
             abi.encodeCall(Disputes.answer, (1, EVIDENCE)),
             abi.encodeCall(Disputes.rule, (1, judges[0], true)),

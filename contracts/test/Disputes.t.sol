@@ -64,29 +64,29 @@ contract PartiesTest is Disputing {
     }
 
     function test_onlyTheChallengersPayoutOpens() public {
-        bytes memory signature = _signedByNode(EVIDENCE);
+        DisputeTypes.Work memory work = _work(EVIDENCE);
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotPayout.selector, challenger, address(this)));
-        disputes.open(challenger, provider, renter, STAKE, EVIDENCE, signature);
+        disputes.open(challenger, provider, renter, STAKE, EVIDENCE, work);
     }
 
     function test_nobodyDisputesItsOwnProvider() public {
-        bytes memory signature = _signedByNode(EVIDENCE);
+        DisputeTypes.Work memory work = _work(EVIDENCE);
         uint32 second = ledger.addPayee(PROVIDER_PAYOUT);
 
         vm.startPrank(PROVIDER_PAYOUT);
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.OwnProvider.selector, provider));
-        disputes.open(provider, provider, renter, STAKE, EVIDENCE, signature);
+        disputes.open(provider, provider, renter, STAKE, EVIDENCE, work);
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.OwnProvider.selector, provider));
-        disputes.open(second, provider, renter, STAKE, EVIDENCE, signature);
+        disputes.open(second, provider, renter, STAKE, EVIDENCE, work);
     }
 
     function test_nobodyIsAccusedOfWorkItDidNotSign() public {
-        bytes memory signature = _signedByNode(EVIDENCE);
+        DisputeTypes.Work memory work = _work(EVIDENCE);
         bytes32 other = "other";
 
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotItsWork.selector, provider, other));
         vm.prank(CHALLENGER);
-        disputes.open(challenger, provider, renter, STAKE, other, signature);
+        disputes.open(challenger, provider, renter, STAKE, EVIDENCE, DisputeTypes.Work(other, work.signature));
     }
 
     function test_aFormerKeysWorkCanBeDisputedForTwoWeeks() public {
@@ -101,10 +101,10 @@ contract PartiesTest is Disputing {
     }
 
     function test_theRenterMustHaveAnAccount() public {
-        bytes memory signature = _signedByNode(EVIDENCE);
+        DisputeTypes.Work memory work = _work(EVIDENCE);
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotOpen.selector, OWNER));
         vm.prank(CHALLENGER);
-        disputes.open(challenger, provider, OWNER, STAKE, EVIDENCE, signature);
+        disputes.open(challenger, provider, OWNER, STAKE, EVIDENCE, work);
     }
 
     function test_onlyStakeThatIsThereIsInQuestion() public {
@@ -118,18 +118,18 @@ contract PartiesTest is Disputing {
     }
 
     function test_aProviderAnswersToAChallengerForTheSameEvidenceOnce() public {
-        bytes memory signature = _signedByNode(EVIDENCE);
+        DisputeTypes.Work memory work = _work(EVIDENCE);
         _dispute(10e6, EVIDENCE);
 
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.AlreadyDisputed.selector, provider, EVIDENCE));
         _dispute(10e6, EVIDENCE);
         vm.prank(CHALLENGER);
-        disputes.open(challenger, judges[0], renter, 1, EVIDENCE, signature);
+        disputes.open(challenger, judges[0], renter, 1, EVIDENCE, work);
         _dispute(10e6, keccak256("other evidence"));
         _rich(address(0xC4A2));
         uint32 second = ledger.addPayee(address(0xC4A2));
         vm.prank(address(0xC4A2));
-        disputes.open(second, provider, renter, 10e6, EVIDENCE, signature);
+        disputes.open(second, provider, renter, 10e6, EVIDENCE, work);
     }
 
     function test_noStakeIsInTwoDisputes() public {

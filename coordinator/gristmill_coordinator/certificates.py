@@ -10,7 +10,7 @@ from eth_utils.address import to_checksum_address
 from gristmill_coordinator import evidence, views
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.store.store import Row, Tx
-from gristmill_coordinator.store.tables import attempts, certificates, jobs, segments, slashes, windows
+from gristmill_coordinator.store.tables import attempts, certificates, jobs, segments, windows
 from gristmill_protocol.api import WindowEvidence
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.certificate import (
@@ -29,7 +29,7 @@ from gristmill_protocol.certificate import (
 from gristmill_protocol.commitments import SignedRecord
 from gristmill_protocol.errors import NotFinished, NotFound
 from gristmill_protocol.evidence import ACCEPTED
-from gristmill_protocol.jobs import JobSpec, JobState, JobView, Quote, SlashView, StatementLine
+from gristmill_protocol.jobs import JobSpec, JobState, JobView, Quote, StatementLine
 from gristmill_protocol.modes import Mode
 
 _LOCK = "recipe.lock"
@@ -65,7 +65,6 @@ async def statement(co: Coordinator, job_id: str, unsigned: Mapping[str, str]) -
         job = (await tx.rows(sa.select(jobs).where(jobs.c.job_id == job_id)))[0]
         turns = await tx.rows(sa.select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number))
         parts = await _windows(tx, job_id)
-        taken = await tx.rows(sa.select(slashes).where(slashes.c.job_id == job_id).order_by(slashes.c.window_id))
     view = await views.job(co, job.renter, job_id)
     spec, quote = JobSpec.model_validate(job.spec), Quote.model_validate(job.quote)
     lock = _lock(co, view)
@@ -83,7 +82,7 @@ async def statement(co: Coordinator, job_id: str, unsigned: Mapping[str, str]) -
         final_state_root=view.final_state_root,
         attempts=tuple(_attempt(row) for row in turns),
         windows=tuple(parts),
-        slashes=tuple(_slash(row) for row in taken),
+        slashes=view.slashes,
         payment=await _payment(co, job, view),
         market=_market(co),
         asked=_asked(turns, parts, unsigned),
@@ -144,16 +143,6 @@ def _attempt(row: Row) -> AttemptPart:
         numeric_class=row.numeric_class,
         step_from=row.step_from,
         step_to=row.step_to,
-    )
-
-
-def _slash(row: Row) -> SlashView:
-    return SlashView(
-        provider=row.provider,
-        provider_name=row.provider_name,
-        amount_usd_micros=row.amount_usd_micros,
-        tx=row.tx_hash,
-        reason=row.reason,
     )
 
 

@@ -26,6 +26,7 @@ from gristmill_protocol.jobs import (
     AttemptView,
     AuditView,
     Bill,
+    DisputeView,
     JobEvent,
     JobState,
     JobView,
@@ -145,7 +146,7 @@ async def _views(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> list[JobView]:
     attempts = await _by_job(tx, tables.attempts, ids, tables.attempts.c.number)
     windows = await _by_job(tx, tables.windows, ids, tables.windows.c.first_index)
     audits = await _by_job(tx, tables.audits, ids, tables.audits.c.segment)
-    slashes = await _by_job(tx, tables.slashes, ids, tables.slashes.c.window_id)
+    disputes = await _by_job(tx, tables.disputes, ids, tables.disputes.c.window_id)
     statements = await _by_job(tx, tables.statements, [row.job_id for row in rows if row.statement_id], None)
     anchors = await job_rows.by_id(tx, tables.anchors, [w.anchor_id for ws in windows.values() for w in ws])
     sent = await job_rows.by_id(tx, tables.transactions, [anchor.transaction_id for anchor in anchors.values()])
@@ -155,7 +156,7 @@ async def _views(co: Coordinator, tx: Tx, rows: Sequence[Row]) -> list[JobView]:
             row,
             attempts=attempts[row.job_id],
             windows=[_window(w, audits[row.job_id], anchor_txs.get(w.anchor_id)) for w in windows[row.job_id]],
-            slashes=slashes[row.job_id],
+            disputes=disputes[row.job_id],
             bill=_bill(row, statements[row.job_id], attempts[row.job_id]),
         )
         for row in rows
@@ -173,7 +174,7 @@ async def _by_job(
 
 
 def _view(
-    row: Row, *, attempts: list[Row], windows: list[WindowView], slashes: list[Row], bill: Bill | None
+    row: Row, *, attempts: list[Row], windows: list[WindowView], disputes: list[Row], bill: Bill | None
 ) -> JobView:
     quote = Quote.model_validate(row.quote)
     state = JobReason(row.reason).state
@@ -199,14 +200,16 @@ def _view(
         windows=tuple(windows),
         slashes=tuple(
             SlashView(
-                provider=slash.provider,
-                provider_name=slash.provider_name,
-                amount_usd_micros=slash.amount_usd_micros,
-                tx=slash.tx_hash,
-                reason=slash.reason,
+                provider=one.provider,
+                provider_name=one.provider_name,
+                amount_usd_micros=one.slashed_usd_micros,
+                tx=one.tx_hash,
+                reason=one.reason,
             )
-            for slash in slashes
+            for one in disputes
+            if one.slashed_usd_micros
         ),
+        disputes=tuple(_dispute(one) for one in disputes),
         outputs={} if finished is None else {name: ArtifactRef(**ref) for name, ref in finished["files"].items()},
         final_state_root=row.state_root if state is JobState.DONE else None,
         scorecard=None if finished is None else finished["scorecard"],
@@ -265,6 +268,20 @@ async def paid_statement(tx: Tx, row: Row) -> SignedStatement | None:
     query = sa.select(one.signed).where(one.job_id == row.job_id, one.statement_id == row.statement_id)
     signed = await tx.value(query)
     return None if signed is None else SignedStatement.model_validate(signed)
+
+
+def _dispute(row: Row) -> DisputeView:
+    return DisputeView(
+        window_id=row.window_id,
+        dispute=row.dispute,
+        provider=row.provider,
+        provider_name=row.provider_name,
+        amount_usd_micros=row.amount_usd_micros,
+        reason=row.reason,
+        course=row.course,
+        closed=row.closed,
+        tx=row.tx_hash,
+    )
 
 
 def newest_hash(sent: Row | None) -> str | None:

@@ -21,6 +21,7 @@ from gristmill_trainer import catalog
 
 BOND_USD_MICROS = 10 * USD_MICROS
 RENTER_USD_MICROS = 5 * USD_MICROS
+OPERATOR_USD_MICROS = 10 * USD_MICROS  # for the bonds of disputes
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Books:
             w3, keys["treasury"], treasury=addresses["treasury"], operator=addresses["operator"], recipes=recipes
         )
         token = TestUSD(w3, deployment.token)
+        relayer.run(token.mint(addresses["operator"], OPERATOR_USD_MICROS))
         ids = {}
         for name in providers:
             relayer.run(token.mint(addresses[name], BOND_USD_MICROS))
@@ -69,6 +71,9 @@ class Books:
             stake = registry.stake(provider)
             credit = ledger.payee(provider).credit_usd_micros
             held[name] = credit + stake.bonded_usd_micros + stake.unbonding_usd_micros
+        # What lies in Disputes are bonds; here only the coordinator ever posts one that is not decided at once.
+        bonds = TestUSD(self.w3, self.deployment.token).balance_usd_micros(self.deployment.disputes)
+        held["operator"] = bonds + ledger.payee(self.deployment.challenger_payee).credit_usd_micros
         held["author"] = self._royalties(ledger)
         held["treasury"] = self._fees(ledger)
         token = TestUSD(self.w3, self.deployment.token)

@@ -46,7 +46,7 @@ def set_up(folder: Path, rpc_url: str) -> str:
     _make_certificate(folder / "tls")
     books = Books.open(rpc_url, keys, list(ASKS_USD))
     for node in ASKS_USD:
-        _write_node_settings(folder, node, books)
+        _write_node_settings(folder, node, books, rpc_url)
     # The others wait for this file, so it comes last and at once.
     books.deployment.save(folder / "deployment.new")
     (folder / "deployment.new").rename(folder / "deployment.json")
@@ -84,7 +84,7 @@ def _make_certificate(folder: Path) -> None:
     subprocess.run([*command.split(), *outputs], check=True, capture_output=True)
 
 
-def _write_node_settings(folder: Path, node: str, books: Books) -> None:
+def _write_node_settings(folder: Path, node: str, books: Books, rpc_url: str) -> None:
     settings = {
         "name": node,
         "coordinator": "coordinator:8081",
@@ -97,6 +97,8 @@ def _write_node_settings(folder: Path, node: str, books: Books) -> None:
         "backend": "process",
         "own_renters": [books.addresses["renter"]],
         "cpu": True,
+        "rpc_url": rpc_url,
+        "disputes": books.deployment.disputes,
         "state_dir": node,
     }
     # TOML and JSON agree on strings, integers, booleans and lists.

@@ -238,6 +238,8 @@ class _Setup:
             "image": self.image,
             "cpu": True,
             "state_dir": str(home),
+            "rpc_url": self.ports.evm_url,
+            "disputes": self.books.deployment.disputes,
         }
         if self.sandbox == "process":
             settings["own_renters"] = [self.books.addresses["renter"]]

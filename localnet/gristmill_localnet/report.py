@@ -84,8 +84,8 @@ def _story(episode: Episode) -> Table:
                 table.add_row(audit.verifier_name, f"re-ran segment {audit.segment} ({audit.why_drawn})", audit.outcome)
             if window.state is WindowState.VOID:
                 table.add_row("coordinator", f"rejected the work of {attempt.provider_name}", window.reason)
-    for slash in job.slashes:
-        table.add_row(slash.provider_name, "was slashed", f"{format_usd(slash.amount_usd_micros)} USD of its bond")
+    for dispute in job.disputes:
+        table.add_row(dispute.provider_name, f"was challenged on chain (dispute {dispute.dispute})", dispute.course)
     if job.scorecard is not None:
         table.add_row("the model", "on held-out pictures", f"{job.scorecard['sentence']} ({job.scorecard['accuracy']})")
     if job.bill is not None:

@@ -304,6 +304,20 @@ class SlashView(Message):
     reason: str
 
 
+class DisputeView(Message):
+    """A challenge of work that did not hold, as its renter sees it."""
+
+    window_id: str
+    dispute: int | None  # its id in the contract, once it is open
+    provider: int
+    provider_name: str
+    amount_usd_micros: UsdMicros  # of its stake in question
+    reason: str
+    course: str  # how it stands, a plain sentence
+    closed: bool
+    tx: Hex | None  # of what happened last
+
+
 class JobView(Message):
     """A job as its renter sees it."""
 
@@ -324,6 +338,7 @@ class JobView(Message):
     attempts: tuple[AttemptView, ...]
     windows: tuple[WindowView, ...]
     slashes: tuple[SlashView, ...]
+    disputes: tuple[DisputeView, ...] = ()
     outputs: dict[str, ArtifactRef]  # file name -> artifact, once DONE
     final_state_root: Sha256Hex | None
     scorecard: dict[str, Any] | None
@@ -336,7 +351,7 @@ class JobEvent(Message):
 
     seq: int
     at_ms: int
-    kind: str  # "state" | "progress" | "segment" | "audit" | "log" | "payment" | "slash"
+    kind: str  # "state" | "progress" | "segment" | "audit" | "log" | "payment" | "dispute" | "slash"
     text: str  # a plain sentence
     fields: dict[str, Any] = {}
 
@@ -354,6 +369,7 @@ class TrainTask(Message):
     step_from: int = 0  # resume here from input/state.safetensors when > 0
     step_to: int | None = None  # replay: stop here, write nothing but the digests
     keep_state: bool = False  # replay: leave the end state in out/states too, and the start if none was given
+    step_roots: bool = False  # replay: tell the state root after every step, too
     segment_index: int = 0  # of the first segment this task runs
     threads: int = 1
     data: ArtifactRef

@@ -68,6 +68,7 @@ class Replayed(Message):
     metrics_root: Sha256Hex
     state: ArtifactRef | None = None  # out/states/<segment>.safetensors, where the task says keep_state
     start: ArtifactRef | None = None  # out/states/start.safetensors, where the task had no state to start from
+    step_roots: tuple[Sha256Hex, ...] = ()  # after each step, where the task asks for them
 
 
 class Evaluated(Message):

@@ -94,7 +94,7 @@ class Audits:
         """
         if self._leaving:
             raise Conflict(self._leaving)
-        self._running = asyncio.create_task(self._replay(audit_id, task))
+        self._running = asyncio.create_task(rerun(self._shop, audit_id, task))
         try:
             return await self._running
         except asyncio.CancelledError:
@@ -105,33 +105,52 @@ class Audits:
         finally:
             self._running = None
 
-    async def _replay(self, audit_id: str, task: TrainTask) -> Said:
-        try:
-            folder = await self._shop.lay_out(audit_id, task)
-            run = await self._shop.runner.start(folder, "evaluate" if task.model else "replay")
-            try:
-                said = await _outcome(run)
-            finally:
-                await run.close()
-            if isinstance(said, Replayed):
-                await self._take_in(audit_id, folder, task, said)
-            return said
-        finally:
-            await asyncio.to_thread(shutil.rmtree, self._shop.tasks_dir / audit_id, ignore_errors=True)
-
     def _commitment(self, audit_id: str, answer: Answer) -> pb.NodeMessage:
         digest = answer_digest(audit_id, answer.salt, answer.said)
         signed = {"audit": id_bytes32(audit_id), "digest": digest}
         signature = sign(self._shop.key, self._shop.link.market.registry, AUDIT_COMMITMENT_TYPE, signed)
         return pb.NodeMessage(commitment=pb.AuditCommitment(audit_id=audit_id, digest=digest, signature=signature))
 
-    async def _take_in(self, audit_id: str, folder: Path, task: TrainTask, replayed: Replayed) -> None:
-        """Have the kept states where they are uploaded from with the answer."""
-        for name, state in ((str(task.segment_index), replayed.state), ("start", replayed.start)):
-            if state is not None:
-                self._shop.journal.keep(audit_id, state.sha256)
-                path = folder / "out" / "states" / f"{name}.safetensors"
-                await asyncio.to_thread(self._shop.cache.adopt, path, below=folder / "out", sha256=state.sha256)
+
+async def replay(shop: Workshop, run_id: str, task: TrainTask) -> Replayed:
+    """Run a segment once more in a task folder of its own; what came out.
+
+    Raises:
+        GristmillError: it could not be run, with the reason.
+    """
+    said = await rerun(shop, run_id, task)
+    if not isinstance(said, Replayed):
+        raise Unavailable("The training program measured a model instead of running a segment.")
+    return said
+
+
+async def rerun(shop: Workshop, run_id: str, task: TrainTask) -> Said:
+    """Run a segment once more, or measure a model, in a task folder of its own; what came out.
+
+    Raises:
+        GristmillError: it could not be run, with the reason.
+    """
+    try:
+        folder = await shop.lay_out(run_id, task)
+        run = await shop.runner.start(folder, "evaluate" if task.model else "replay")
+        try:
+            said = await _outcome(run)
+        finally:
+            await run.close()
+        if isinstance(said, Replayed):
+            await _take_in(shop, run_id, folder, task, said)
+        return said
+    finally:
+        await asyncio.to_thread(shutil.rmtree, shop.tasks_dir / run_id, ignore_errors=True)
+
+
+async def _take_in(shop: Workshop, run_id: str, folder: Path, task: TrainTask, replayed: Replayed) -> None:
+    """Have the kept states where they are uploaded from with the answer."""
+    for name, state in ((str(task.segment_index), replayed.state), ("start", replayed.start)):
+        if state is not None:
+            shop.journal.keep(run_id, state.sha256)
+            path = folder / "out" / "states" / f"{name}.safetensors"
+            await asyncio.to_thread(shop.cache.adopt, path, below=folder / "out", sha256=state.sha256)
 
 
 async def _outcome(run: Run) -> Said:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import structlog
 import typer
@@ -20,12 +20,22 @@ from gristmill_provider.daemon import build
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
 from gristmill_provider.runner import Runner
 
+if TYPE_CHECKING:
+    from gristmill_provider.payday import GasPayer
+
+Key = tuple[Path | None, Path | None]  # a keystore and its password's file; none: the node's
+
 app = typer.Typer(name="gristmill-node", help="Earn with an idle graphics card.", no_args_is_help=True)
 ConfigFile = Annotated[Path, typer.Option(help="The node's TOML file; docs/providers.md explains each setting.")]
 Rpc = Annotated[str | None, typer.Option(help="HTTP address of a node of the chain; else rpc_url in the file.")]
 
 key_app = typer.Typer(help="The key that the node signs its work with.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
+disputes_app = typer.Typer(help="What this node's work was challenged for.")
+app.add_typer(disputes_app, name="disputes")
+PayoutKey = Annotated[Path | None, typer.Option("--key", help="Keystore of the key you are paid at, if another.")]
+Password = Annotated[Path | None, typer.Option("--password-file", help="Its password.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is sent.")]
 
 
 @app.command()
@@ -89,14 +99,64 @@ def settle(
                 effect="Nothing was sent.",
                 todo="Add --direct if it is gone and you want to settle what it left.",
             )
-        if (key is None) != (password_file is None):
-            raise BadRequest("--key and --password-file go together.", effect="Nothing was sent.", todo="Give both.")
         # web3 is large: only the commands that speak to a chain load it.
-        from gristmill_provider.payday import GasPayer, settle_direct
+        from gristmill_provider.payday import settle_direct
 
         settings = load_config(config, {"rpc_url": rpc})
-        payer = GasPayer(key or settings.keystore, password_file or settings.password_file)
-        settle_direct(settings, payer=payer, yes=yes)
+        settle_direct(settings, payer=_payer(settings, key, password_file), yes=yes)
+
+
+@disputes_app.callback(invoke_without_command=True)
+def disputes(context: typer.Context, config: ConfigFile) -> None:
+    """List the disputes of this node's work, and what you can do about them."""
+    context.obj = config
+    if context.invoked_subcommand is None:
+        with _said():
+            from gristmill_provider.courtroom import list_disputes
+
+            list_disputes(load_config(config, {}))
+
+
+@disputes_app.command()
+def answer(
+    context: typer.Context,
+    dispute: int,
+    rpc: Rpc = None,
+    key: PayoutKey = None,
+    password_file: Password = None,
+    yes: Yes = False,
+) -> None:
+    """Deny a fault, with a bond: referees decide, and who is wrong loses its bond as well."""
+    _speak(context.obj, dispute, "answer", rpc=rpc, key=(key, password_file), yes=yes)
+
+
+@disputes_app.command()
+def concede(
+    context: typer.Context,
+    dispute: int,
+    rpc: Rpc = None,
+    key: PayoutKey = None,
+    password_file: Password = None,
+    yes: Yes = False,
+) -> None:
+    """Admit a fault: it costs the stake in question and nothing else."""
+    _speak(context.obj, dispute, "concede", rpc=rpc, key=(key, password_file), yes=yes)
+
+
+@app.command()
+def enlist(
+    config: ConfigFile, rpc: Rpc = None, key: PayoutKey = None, password_file: Password = None, yes: Yes = False
+) -> None:
+    """Offer to judge disputes: three referees are drawn for each that is contested, and share what the loser loses."""
+    _serve_as_referee(config, True, rpc=rpc, key=(key, password_file), yes=yes)
+
+
+@app.command()
+def resign(
+    config: ConfigFile, rpc: Rpc = None, key: PayoutKey = None, password_file: Password = None, yes: Yes = False
+) -> None:
+    """Judge no more disputes."""
+    _serve_as_referee(config, False, rpc=rpc, key=(key, password_file), yes=yes)
 
 
 @app.command()
@@ -114,6 +174,33 @@ def earnings(
 
 def main() -> None:
     app()
+
+
+def _speak(
+    config: Path, dispute: int, plea: Literal["answer", "concede"], *, rpc: str | None, key: Key, yes: bool
+) -> None:
+    with _said():
+        from gristmill_provider.courtroom import speak
+
+        settings = load_config(config, {"rpc_url": rpc})
+        speak(settings, dispute, plea, payer=_payer(settings, *key), yes=yes)
+
+
+def _serve_as_referee(config: Path, enlist: bool, *, rpc: str | None, key: Key, yes: bool) -> None:
+    with _said():
+        from gristmill_provider.courtroom import serve_as_referee
+
+        settings = load_config(config, {"rpc_url": rpc})
+        serve_as_referee(settings, enlist=enlist, payer=_payer(settings, *key), yes=yes)
+
+
+def _payer(settings: NodeConfig, key: Path | None, password_file: Path | None) -> "GasPayer":
+    """Whose key sends: the node's unless another is named."""
+    from gristmill_provider.payday import GasPayer
+
+    if (key is None) != (password_file is None):
+        raise BadRequest("--key and --password-file go together.", effect="Nothing was sent.", todo="Give both.")
+    return GasPayer(key or settings.keystore, password_file or settings.password_file)
 
 
 def run_until_stopped(reload: Callable[[], NodeConfig], *, runner: Runner | None = None) -> None:

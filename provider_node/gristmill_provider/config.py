@@ -77,7 +77,9 @@ class NodeConfig(BaseModel):
     recipes: tuple[str, ...] = Field(default=("image-sorter", "script", "text-sorter"), min_length=1)
     slots: int = Field(default=1, ge=1, le=16)
     paused: bool = False
-    rpc_url: str = ""  # of a node of the chain; only settle and earnings ask it
+    rpc_url: str = ""  # of a node of the chain; settle and earnings ask it, and disputes are answered through it
+    disputes: Address | None = None  # the Disputes contract that the node may speak to; no coordinator's word is enough
+    contest_disputes: bool = True  # post a bond by itself where the node's own re-run says that its work was right
     state_dir: OwnersPath
     limits: Limits = Limits()
 

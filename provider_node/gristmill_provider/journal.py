@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter
 from gristmill_protocol.errors import Conflict
 from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider import payables
+from gristmill_provider import accusations, payables
 
 JOURNAL = "journal.db"  # in a node's state folder
 
@@ -100,8 +100,9 @@ class Journal:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # a signed record outlives a power cut
-        self._db.executescript(_SCHEMA + payables.SCHEMA)
+        self._db.executescript(_SCHEMA + payables.SCHEMA + accusations.SCHEMA)
         self.payables = payables.Payables(self._db)
+        self.accusations = accusations.Accusations(self._db)
 
     def close(self) -> None:
         self._db.close()

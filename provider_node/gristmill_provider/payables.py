@@ -82,6 +82,11 @@ class Payables:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The journal's file, for its other rows."""
+        return self._db
+
     @staticmethod
     def open(path: Path) -> "Payables":
         """The rows of the journal at path, whether its node runs or not: only the node's own work needs the lock.

@@ -101,7 +101,7 @@ def _pay(
         return {}
     with ends_as(ExitCode.KEY):
         sender = Sender(w3, open_key(payer.keystore, payer.password_file))
-    _require_yes(f"Settle {len(ready)} of them and collect, with {sender.address} paying for gas?", yes=yes)
+    require_yes(f"Settle {len(ready)} of them and collect, with {sender.address} paying for gas?", yes=yes)
     refused = {}
     for claim in ready:
         try:
@@ -116,7 +116,7 @@ def _pay(
     return refused
 
 
-def _require_yes(question: str, *, yes: bool) -> None:
+def require_yes(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():

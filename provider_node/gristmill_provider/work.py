@@ -13,9 +13,11 @@ from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Attempt, State, Workshop
 from gristmill_provider.audits import Audits, refused
+from gristmill_provider.bench import Bench
 from gristmill_provider.certifying import require_true
 from gristmill_provider.challenges import Challenges
 from gristmill_provider.config import NodeConfig
+from gristmill_provider.defence import Defence
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
 from gristmill_provider.payables import Lease
 from gristmill_provider.volume import take_back
@@ -52,6 +54,8 @@ class Work:
         self._attempts: dict[str, Attempt] = {}
         self._audits = Audits(workshop)
         self._challenges = Challenges(workshop)
+        self._defence = Defence(workshop, config, idle=self._idle)
+        self._bench = Bench(workshop, config, idle=self._idle)
         self._under_way: set[asyncio.Task[None]] = set()
         self._leaving = False
         self._takes: dict[str, Callable[[Any], None]] = {
@@ -66,6 +70,9 @@ class Work:
             "challenge_open": self._challenges.open,
             "card": _tell_of_card,
             "certificate": self._certify,
+            "dispute": lambda opened: self._spawn(self._defence.consider(opened)),
+            "referee": lambda request: self._spawn(self._bench.hear(request)),
+            "referee_reveal": lambda reveal: self._spawn(self._bench.rule(reveal)),
             "release": self._release,
         }
 
@@ -104,6 +111,7 @@ class Work:
         """Drop states whose time has come, and what the cache holds beyond the owner's limit."""
         self._shop.journal.release_expired(self._shop.clock())
         self._shop.journal.payables.forget_expired(self._shop.clock())
+        self._shop.journal.accusations.forget_old(self._shop.clock())
         self._shop.cache.prune(keep=self._shop.journal.needed(), max_bytes=self._config().limits.cache_bytes)
 
     async def leave(self, reason: str, grace_s: float) -> None:
@@ -140,6 +148,7 @@ class Work:
         self._require_slot()
         deadline_s = asked.order.order.deadline_s
         self._shop.journal.payables.expect(Lease(market.ledger, lease.job_id, lease.attempt_id, deadline_s, promise))
+        self._shop.journal.accusations.remember(asked.task, deadline_s=deadline_s)
         self._shop.journal.begin(lease.attempt_id, "attempt", keep_s=max(lease.keep_states_s, _KEEP_AT_LEAST_S))
         self._spawn(self._challenges.leave(_WORK_CAME))
         attempt = Attempt(self._shop, asked.task)
@@ -203,9 +212,13 @@ class Work:
         else:
             self._spawn(self._challenges.answer(request))
 
+    def _idle(self) -> bool:
+        """Whether a slot is free."""
+        taken = len(self._attempts) + bool(self._audits.audit_ids) + self._defence.running + self._bench.running
+        return not self._leaving and taken < self._config().slots
+
     def _require_slot(self) -> None:
-        taken = len(self._attempts) + bool(self._audits.audit_ids)
-        if self._leaving or taken >= self._config().slots:
+        if not self._idle():
             raise Conflict(_BUSY)
 
     def _stop(self, stop: pb.StopAttempt) -> None:

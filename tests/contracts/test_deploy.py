@@ -31,7 +31,7 @@ def arguments(evm: Evm, folder: Path, *more: str) -> list[str]:
 
 def test_an_admin_governs_after_its_delay_and_nobody_else(evm: Evm, tmp_path: Path) -> None:
     admin = Account.create().address
-    flags = ("--test-usd", "--admin", admin, "--no-operator-slashes")
+    flags = ("--test-usd", "--admin", admin)
 
     result = CliRunner().invoke(app, arguments(evm, tmp_path, *flags))
 
@@ -47,12 +47,13 @@ def test_an_admin_governs_after_its_delay_and_nobody_else(evm: Evm, tmp_path: Pa
     }
 
 
-def test_without_an_admin_the_deployer_stays_and_the_operator_slashes(evm: Evm) -> None:
+def test_without_an_admin_the_deployer_stays_and_only_disputes_slash(evm: Evm) -> None:
     held = Authority(evm.w3, evm.deployment.manager).holders(evm.deployment.start_block)
 
     assert Held(Role.ADMIN, evm.relayer.address, 0) in held
     slashers = {one.account for one in held if one.role == Role.SLASHER}
-    assert slashers == {evm.operator.address, evm.deployment.disputes}
+    assert slashers == {evm.deployment.disputes}
+    assert evm.ledger.payee(evm.deployment.challenger_payee).payout == evm.operator.address
 
 
 @pytest.mark.parametrize("flags", [(), ("--token", "0x" + "12" * 20)])

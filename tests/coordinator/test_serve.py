@@ -32,7 +32,7 @@ def settings(tmp_path: Path) -> dict[str, object]:
         "chain_id": 31337, "ledger": address, "registry": address, "disputes": address, "cover": address,
         "recipe_registry": address, "commons": address, "commons_payee": 1, "fee_splitter": address,
         "token": address, "manager": address, "collectors": {"erc3009": address, "permit": address},
-        "coordinator_id": 1, "recipes": {"text-sorter": 1},
+        "coordinator_id": 1, "challenger_payee": 2, "recipes": {"text-sorter": 1},
     }  # fmt: skip
     (tmp_path / "deployment.json").write_text(json.dumps(deployment))
     return {

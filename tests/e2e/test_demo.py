@@ -31,7 +31,7 @@ def children_of(marker: str) -> list[psutil.Process]:
 
 def assert_shows_a_fair_market(ran: subprocess.CompletedProcess[str], folder: Path) -> None:
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
-    for words in ("The plan, before anything is spent", "of 100 right", "lost its bond", "What was verified", "0x"):
+    for words in ("The plan, before anything is spent", "of 100 right", "of its bond", "What was verified", "0x"):
         assert words in ran.stdout
     assert (folder / "model" / "MODEL_CARD.md").exists()
     assert children_of(str(folder)) == []

@@ -10,16 +10,17 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 
-from fakes import relays
+from fakes import courts, relays
 from gristmill_coordinator.chain.port import (
     CALL,
     ZERO_ADDRESS,
     AccountState,
     AnchorCall,
-    Award,
     Block,
+    BondFunds,
     Call,
     ChainInfo,
+    DisputeCall,
     Fees,
     Log,
     ProviderState,
@@ -28,7 +29,6 @@ from gristmill_coordinator.chain.port import (
     RelayCall,
     SettleCall,
     Signed,
-    SlashCall,
     TooMuchGas,
 )
 from gristmill_coordinator.domain.gas import Bid
@@ -70,11 +70,14 @@ class _State:
     accounts: dict[str, AccountState] = field(default_factory=dict)
     providers: dict[int, ProviderState] = field(default_factory=dict)
     recipes: dict[int, RecipeTerms] = field(default_factory=dict)
-    payees: int = 1  # 0 is the treasury
+    payees: int = 1  # 0 is the treasury, 1 the challenger
     settled: dict[tuple[str, int], int] = field(default_factory=dict)
     credits: dict[int, int] = field(default_factory=dict)
     anchors: list[bytes] = field(default_factory=list)
-    slashes: list[tuple[int, tuple[Award, ...], bytes]] = field(default_factory=list)
+    disputes: dict[int, courts.Dispute] = field(default_factory=dict)
+    seats: list[int] = field(default_factory=list)  # referees
+    allowed: int = 0  # what Disputes may take of the operator's tokens
+    slashes: list[tuple[int, int]] = field(default_factory=list)  # provider, amount
     held: int = 0
     tokens: dict[str, int] = field(default_factory=dict)  # what addresses hold outside
     withdrawals: dict[str, tuple[int, int]] = field(default_factory=dict)  # amount, and when it may be had
@@ -128,22 +131,22 @@ class FakeChain:
     tell_log: Callable[[Log], Log] = lambda log: log
 
     def __post_init__(self) -> None:
-        contracts = [Account.from_key(f"0x{secret:064x}").address for secret in (0x1ED6E4, 0x4E615, 0x70CE4)]
+        contracts = [Account.from_key(f"0x{secret:064x}").address for secret in (0x1ED6E4, 0x4E615, 0xD15, 0x70CE4)]
         collectors = {"erc3009": Account.from_key(f"0x{0xC011EC7:064x}").address}
         self.info = ChainInfo(
             31_337,
             *contracts,
             coordinator_id=1,
-            commons_payee=0,  # here the treasury's
+            challenger_payee=1,
             operator=self.operator.address,
             start_block=1,
             collectors=collectors,
         )
-        self.state = _State()
+        self.state = _State(payees=2, tokens={self.operator.address.lower(): 1_000_000_000})
         self._logs: list[Log] = []
         self._forks = 0
         self.blocks: list[_Mined] = []
-        self._seal()
+        self.seal()
 
     # Setting the scene
 
@@ -155,7 +158,7 @@ class FakeChain:
     def give(self, holder: str, usd_micros: int) -> None:
         """Let an address hold so much more, outside all accounts."""
         self.state.tokens[holder.lower()] = self.state.tokens.get(holder.lower(), 0) + usd_micros
-        self._seal()
+        self.seal()
 
     @property
     def credits(self) -> dict[int, int]:
@@ -167,7 +170,7 @@ class FakeChain:
         return self.state.anchors
 
     @property
-    def slashes(self) -> list[tuple[int, tuple[Award, ...], bytes]]:
+    def slashes(self) -> list[tuple[int, int]]:
         return self.state.slashes
 
     def settled(self, key: str, nonce: int) -> int | None:
@@ -186,14 +189,14 @@ class FakeChain:
             self.emit("ledger", "Withdrawn", key=key, owner=owner or key, amount=-more)
         self.state.accounts[key.lower()] = AccountState(balance_usd_micros, owner or key, self.info.coordinator_id)
         self.state.held += more
-        self._seal()
+        self.seal()
 
     def add_payee(self) -> int:
         """A fresh payee id."""
         payee = self.state.payees
         self.state.payees += 1
         self.emit("ledger", "PayeeAdded", id=payee, payout=self.operator.address)
-        self._seal()
+        self.seal()
         return payee
 
     def add_provider(
@@ -206,7 +209,7 @@ class FakeChain:
         bonded = {"provider": provider, "from": funder or payout or node_key, "amount": bonded_usd_micros}
         self.emit("registry", "Bonded", **bonded)
         self.emit("registry", "NodeSet", provider=provider, key=node_key, metadata=bytes(32))
-        self._seal()
+        self.seal()
         return provider
 
     def add_recipe(self, *, author: int | None = None, royalty_bps: int = 0, verifier_bps: int = 0) -> int:
@@ -215,7 +218,7 @@ class FakeChain:
         author = self.add_payee() if author is None else author
         self.state.recipes[recipe] = RecipeTerms(author, royalty_bps, verifier_bps, active=True)
         self.emit("ledger", "RecipeAdded", id=recipe, author=author, royaltyBps=royalty_bps, verifierBps=verifier_bps)
-        self._seal()
+        self.seal()
         return recipe
 
     def mine(self, blocks: int = 1) -> None:
@@ -226,7 +229,7 @@ class FakeChain:
                 self.state.count += 1
                 self._include(best)
             self.pool = {tx_hash: one for tx_hash, one in self.pool.items() if one.nonce >= self.state.count}
-            self._seal()
+            self.seal()
 
     def reorganise(self, depth: int) -> None:
         """Replace the newest blocks by as many empty ones; what was in them is forgotten."""
@@ -234,12 +237,12 @@ class FakeChain:
         self._forks += 1
         self.state = self.blocks[-1].state.copy()
         for _ in range(depth):
-            self._seal()
+            self.seal()
 
     def use_nonce(self) -> None:
         """Have somebody else with the operator's key send a transaction, and make a block."""
         self.state.count += 1
-        self._seal()
+        self.seal()
 
     # What the contracts hold
 
@@ -275,6 +278,10 @@ class FakeChain:
     async def recipe(self, recipe_id: int) -> RecipeTerms:
         self._reach()
         return self.state.recipes.get(recipe_id, _NO_RECIPE)
+
+    async def bond_funds(self, amount_usd_micros: int) -> BondFunds:
+        self._reach()
+        return courts.funds(self, amount_usd_micros)
 
     async def balances(self, keys: Sequence[str], block: int) -> list[int]:
         accounts = self._at(block).state.accounts
@@ -324,8 +331,8 @@ class FakeChain:
             gas += _STATEMENT_GAS * len(call.batch)
         if isinstance(call, RelayCall) and (why := relays.refusal(self, call)):
             raise Conflict(f"The contract refused: {why}.", effect="Nothing was sent.")
-        if isinstance(call, SlashCall) and not self._may_slash(call.provider, call.awards):
-            raise Conflict("The contract refused: StakeTooLow or NotOpen.", effect="Nothing was sent.")
+        if isinstance(call, DisputeCall) and (why := courts.refusal(self, call)):
+            raise Conflict(f"The contract refused: {why}.", effect="Nothing was sent.")
         if gas > self.gas_limit:
             raise TooMuchGas("It needs more gas than a block has.")
         return gas
@@ -380,7 +387,7 @@ class FakeChain:
     def _hash(self, number: int) -> str:
         return "0x" + sha256(f"block {number} of fork {self._forks}".encode()).hexdigest()
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
         """Make a block of what has happened."""
         number = len(self.blocks) + 1
         parent = self.blocks[-1].header.hash if self.blocks else "0x" + "00" * 32
@@ -403,8 +410,10 @@ class FakeChain:
             self.emit("registry", "Anchored", coordinator=self.info.coordinator_id, root=bytes.fromhex(call.root))
         elif isinstance(call, SettleCall):
             self._settle(call.batch)
-        elif isinstance(call, SlashCall):
-            succeeded = self._slash(call.provider, call.awards, bytes.fromhex(call.evidence))
+        elif isinstance(call, DisputeCall):
+            succeeded = not courts.refusal(self, call)
+            if succeeded:
+                courts.carry_out(self, call)
         elif isinstance(call, RelayCall):
             succeeded = not relays.refusal(self, call)
             if succeeded:
@@ -454,43 +463,21 @@ class FakeChain:
             self._credit(0, split.treasury)
         self.emit("ledger", "StatementSettled", key=key, nonce=statement.nonce, total=total)
 
-    def _may_slash(self, provider_id: int, awards: Sequence[Award]) -> bool:
-        stake = self.state.providers.get(provider_id, _NO_PROVIDER)
-        strangers = [a for a in awards if isinstance(a.to, str) and a.to.lower() not in self.state.accounts]
-        return not strangers and sum(a.amount_usd_micros for a in awards) <= stake.slashable_usd_micros
-
-    def _slash(self, provider_id: int, awards: tuple[Award, ...], evidence: bytes) -> bool:
-        if not self._may_slash(provider_id, awards):
-            return False
-        stake = self.state.providers.get(provider_id, _NO_PROVIDER)
-        total = sum(award.amount_usd_micros for award in awards)
-        bonded = max(0, stake.bonded_usd_micros - total)
-        unbonding = stake.slashable_usd_micros - total - bonded
-        self.state.providers[provider_id] = replace(
-            stake,
-            bonded_usd_micros=bonded,
-            unbonding_usd_micros=unbonding,
-            active=bonded >= self.minimum_bond_usd_micros,
-        )
-        self.emit("registry", "Slashed", provider=provider_id, amount=total, evidence=evidence)
-        for award in awards:
-            self._award(award)
-        self.state.slashes.append((provider_id, awards, evidence))
-        return True
-
-    def _award(self, award: Award) -> None:
-        amount, registry = award.amount_usd_micros, self.info.registry
-        self.state.held += amount
-        if isinstance(award.to, str):
-            account = self.state.accounts[award.to.lower()]
-            self.state.accounts[award.to.lower()] = replace(
-                account, balance_usd_micros=account.balance_usd_micros + amount
-            )
-            key = to_checksum_address(award.to)
-            self.emit("ledger", "Deposited", **{"key": key, "from": registry, "amount": amount})
+    def award(self, to: str | int, amount_usd_micros: int) -> None:
+        """Hand out a part of a slashed stake or a bond: to an account (its key) or to a payee."""
+        registry = self.info.registry
+        if not amount_usd_micros:
+            return
+        self.state.held += amount_usd_micros
+        if isinstance(to, str):
+            account = self.state.accounts[to.lower()]
+            balance = account.balance_usd_micros + amount_usd_micros
+            self.state.accounts[to.lower()] = replace(account, balance_usd_micros=balance)
+            key = to_checksum_address(to)
+            self.emit("ledger", "Deposited", **{"key": key, "from": registry, "amount": amount_usd_micros})
         else:
-            self._credit(award.to, amount)
-            self.emit("ledger", "PayeeCredited", **{"id": award.to, "from": registry, "amount": amount})
+            self._credit(to, amount_usd_micros)
+            self.emit("ledger", "PayeeCredited", **{"id": to, "from": registry, "amount": amount_usd_micros})
 
     def _credit(self, payee: int, amount_usd_micros: int) -> None:
         if not amount_usd_micros:

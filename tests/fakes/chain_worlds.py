@@ -5,13 +5,18 @@ from typing import Protocol
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from web3.contract.contract import ContractFunction
 
+from fakes import courts
 from fakes.chain import FakeChain
 from fakes.evm import Evm
 from gristmill_contracts.anvil import drop, limit_gas, mine, pass_time, reorganise, set_automine
 from gristmill_contracts.deploy import NewRecipe, register_recipe
+from gristmill_contracts.node import Sender
 from gristmill_coordinator.chain.evm import EvmChain
 from gristmill_coordinator.chain.port import Chain
+
+EVIDENCE = b"\x01" * 32  # of a provider's answer
 
 
 class World(Protocol):
@@ -35,6 +40,18 @@ class World(Protocol):
     def add_provider(self, *, node_key: str, bonded_usd_micros: int) -> int: ...
 
     def add_recipe(self, *, royalty_bps: int, verifier_bps: int) -> int: ...
+
+    # What providers that add_provider made do in disputes
+
+    def enlist(self, provider: int) -> None: ...
+
+    def resign(self, provider: int) -> None: ...
+
+    def concede(self, provider: int, dispute: int) -> None: ...
+
+    def answer(self, provider: int, dispute: int) -> None: ...
+
+    def rule(self, referee: int, dispute: int, *, guilty: bool) -> None: ...
 
     def credit(self, payee: int) -> int: ...
 
@@ -77,6 +94,21 @@ class FakeWorld:
     def add_recipe(self, *, royalty_bps: int, verifier_bps: int) -> int:
         return self.chain.add_recipe(royalty_bps=royalty_bps, verifier_bps=verifier_bps)
 
+    def enlist(self, provider: int) -> None:
+        self.chain.state.seats.append(provider)
+
+    def resign(self, provider: int) -> None:
+        self.chain.state.seats.remove(provider)
+
+    def concede(self, provider: int, dispute: int) -> None:
+        courts.concede(self.chain, dispute)
+
+    def answer(self, provider: int, dispute: int) -> None:
+        courts.answer(self.chain, dispute, EVIDENCE)
+
+    def rule(self, referee: int, dispute: int, *, guilty: bool) -> None:
+        courts.rule(self.chain, dispute, referee, guilty=guilty)
+
     def credit(self, payee: int) -> int:
         return self.chain.credits.get(payee, 0)
 
@@ -93,6 +125,7 @@ class EvmWorld:
 
     def __init__(self, evm: Evm) -> None:
         self._evm = evm
+        self._senders: dict[int, Sender] = {}  # of providers
         self.chain = EvmChain.connect(evm.rpc_url, evm.deployment, evm.operator)
         set_automine(evm.w3, False)
 
@@ -113,11 +146,36 @@ class EvmWorld:
         return self._others(lambda: ledger.added_id(relayer.run(ledger.add_payee(Account.create().address))))
 
     def add_provider(self, *, node_key: str, bonded_usd_micros: int) -> int:
-        return self._others(lambda: self._evm.add_provider(node_key=node_key, bonded_usd_micros=bonded_usd_micros))
+        sender, bond = self._evm.sender(), bonded_usd_micros
+        add = self._evm.add_provider
+        id_ = self._others(lambda: add(node_key=node_key, bonded_usd_micros=bond, provider=sender))
+        self._senders[id_] = sender
+        return id_
 
     def add_recipe(self, *, royalty_bps: int, verifier_bps: int) -> int:
         recipe = NewRecipe(Account.create().address, royalty_bps, verifier_bps)
         return self._others(lambda: register_recipe(self._evm.relayer, self._evm.recipes, recipe))
+
+    def enlist(self, provider: int) -> None:
+        self._by(provider, self._evm.registry.enlist(provider))
+
+    def resign(self, provider: int) -> None:
+        self._by(provider, self._evm.registry.resign(provider))
+
+    def concede(self, provider: int, dispute: int) -> None:
+        self._by(provider, self._evm.disputes.concede(dispute))
+
+    def answer(self, provider: int, dispute: int) -> None:
+        evm, bond = self._evm, self._evm.disputes.dispute(dispute).bond_usd_micros
+        self.give(self._senders[provider].address, bond)
+        self._by(provider, evm.token.approve(evm.disputes.address, bond))
+        self._by(provider, evm.disputes.answer(dispute, EVIDENCE))
+
+    def rule(self, referee: int, dispute: int, *, guilty: bool) -> None:
+        self._by(referee, self._evm.disputes.rule(dispute, referee=referee, guilty=guilty))
+
+    def _by(self, provider: int, call: ContractFunction) -> None:
+        self._others(lambda: self._senders[provider].run(call) and None)
 
     def credit(self, payee: int) -> int:
         return self._evm.ledger.payee(payee).credit_usd_micros

@@ -168,8 +168,11 @@ class Evm:
     def open_account(self, key: LocalAccount, balance_usd_micros: int) -> None:
         onboarding.open_and_fund(self.relayer, self.deployment, key, balance_usd_micros)
 
-    def add_provider(self, *, node_key: str, bonded_usd_micros: int = 100_000_000) -> int:
-        provider = self.sender()
+    def add_provider(
+        self, *, node_key: str, bonded_usd_micros: int = 100_000_000, provider: Sender | None = None
+    ) -> int:
+        """A provider's id; it is paid at a fresh key unless a sender is given."""
+        provider = provider or self.sender()
         self.relayer.run(self.token.mint(provider.address, bonded_usd_micros))
         return onboarding.register_provider(
             provider, self.deployment, node_key=node_key, bond_usd_micros=bonded_usd_micros

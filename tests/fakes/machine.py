@@ -4,19 +4,22 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from fakes import courts
 from fakes.chain import FakeChain
 from fakes.prover import Prover
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.cards import ChallengeState, Standing, Verdict
+from gristmill_coordinator.domain.disputes import Phase
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
-from gristmill_coordinator.stages import audit, certifying, challenges, dispatch, metering, payables
+from gristmill_coordinator.stages import audit, certifying, challenges, dispatch, disputes, hearings, metering, payables
 from gristmill_protocol import certificate
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.challenges import Draw, Sizes
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord, answer_digest
 from gristmill_protocol.errors import NotAllowed
@@ -25,6 +28,7 @@ from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Evaluated, Finished, Replayed
 from gristmill_protocol.signing import AUDIT_COMMITMENT_TYPE, RECEIPT_TYPE, SEGMENT_RECORD_TYPE, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
+from gristmill_provider.bench import digest_of, judge
 
 CLASS = "ab" * 32
 SALT = b"s" * 32
@@ -94,6 +98,7 @@ class Machine:
     uploads_result: bool = True
     serves_states: bool = True
     checks: bool = True  # whether it takes audits
+    pleads: Literal["concede", "answer", ""] = "concede"  # when challenged on chain; "": says nothing
     silent: bool = False  # gone without a word
     leaves_after: int | None = None  # its owner comes back after so many segments
     dies_after: int | None = None  # power cut after so many segments
@@ -118,6 +123,8 @@ class Machine:
     answers: dict[str, Replayed | Evaluated] = field(default_factory=dict)  # committed to
     network: str = ""  # that the coordinator sees it dial from
     payables: list[pb.Payable] = field(default_factory=list)
+    accusations: list[pb.DisputeOpened] = field(default_factory=list)
+    hearings: dict[int, Replayed] = field(default_factory=dict)
 
     @staticmethod
     def on(
@@ -205,6 +212,9 @@ class Machine:
             "challenge_request": self._get_ready,
             "challenge_start": self._think,
             "challenge_open": self._open,
+            "dispute": self._plead,
+            "referee": self._hear,
+            "referee_reveal": self._rule,
         }
         if kind in handlers:
             await handlers[kind](co, body)
@@ -374,8 +384,10 @@ class Machine:
         before = initial(task.job_id) if task.state is None else await self._fetch(co, task.state)
         state = before
         assert task.step_to is not None
+        roots = []
         for step in range(task.step_from, task.step_to):
             state = self.verify(state, step)
+            roots.append(root(state))
         return Replayed(
             step_from=task.step_from,
             step_to=task.step_to,
@@ -383,6 +395,7 @@ class Machine:
             state_root=root(state),
             data_root=_digest("data", task.step_from, task.step_to),
             metrics_root=_digest("metrics", task.step_from, task.step_to),
+            step_roots=tuple(roots) if task.step_roots else (),
         )
 
     async def _commit(self, co: Coordinator, audit_id: str, said: Replayed | Evaluated) -> None:
@@ -400,6 +413,49 @@ class Machine:
             said = said.model_copy(update={"state_root": "00" * 32})
         reply = pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=said.model_dump_json(), salt=SALT)
         await audit.audit_replied(co, self.node_id, reply)
+
+    async def _hear(self, co: Coordinator, request: pb.RefereeRequest) -> None:
+        task = TrainTask.model_validate_json(request.again.task_json)
+        replayed = self.hearings[request.dispute_id] = await self._replay(co, task)
+        reply = pb.RefereeReply(dispute_id=request.dispute_id, digest=digest_of(replayed))
+        await hearings.digest_told(co, self.node_id, reply)
+
+    async def _rule(self, co: Coordinator, reveal: pb.RefereeReveal) -> None:
+        assert isinstance(co.chain, FakeChain)
+        dispute = co.chain.state.disputes[reveal.dispute_id]
+        ruling = judge(json.loads(reveal.documents_json), self.hearings[reveal.dispute_id])
+        if ruling != "abstained" and dispute.phase is Phase.RULING:
+            courts.rule(co.chain, reveal.dispute_id, self.provider, guilty=ruling == "guilty")
+        own = self.hearings[reveal.dispute_id]
+        reply = pb.RefereeReply(
+            dispute_id=reveal.dispute_id, digest=digest_of(own), ruled=ruling, replayed_json=own.model_dump_json()
+        )
+        await hearings.digest_told(co, self.node_id, reply)
+
+    async def _plead(self, co: Coordinator, opened: pb.DisputeOpened) -> None:
+        assert isinstance(co.chain, FakeChain)
+        self.accusations.append(opened)
+        roots = self._claimed_steps(opened)
+        if self.pleads == "answer":
+            reply = pb.DisputeReply(dispute_id=opened.dispute_id, pleaded="answered", step_roots=roots)
+            await disputes.stance_told(co, self.node_id, reply)
+        if co.chain.state.disputes[opened.dispute_id].phase is not Phase.ANSWERING:
+            return
+        if self.pleads == "concede":
+            courts.concede(co.chain, opened.dispute_id)
+        elif self.pleads == "answer":
+            courts.answer(co.chain, opened.dispute_id, sha256_json(roots))
+
+    def _claimed_steps(self, opened: pb.DisputeOpened) -> list[str]:
+        """The state roots that it says its segment went through."""
+        run = self.runs[opened.attempt_id]
+        record = SignedRecord.model_validate(json.loads(opened.documents_json)[0]).record
+        state = self.states[opened.start.sha256] if opened.start.sha256 else initial(run.task.job_id)
+        roots = []
+        for step in range(record.step_from, record.step_to):
+            state = self.train(state, step)
+            roots.append(root(state))
+        return roots
 
     async def _serve(self, co: Coordinator, request: pb.StateRequest) -> None:
         known = self.serves_states and request.sha256 in self.states

@@ -125,6 +125,7 @@ class Trainer:
             data_root=digest("data", self.begun, end),
             metrics_root=digest("metrics", self.begun, end),
             **kept,
+            step_roots=[state_root(self.seed, step + 1) for step in range(self.begun, end) if self.task["step_roots"]],
         )
         sys.exit(0)
 

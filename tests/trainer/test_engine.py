@@ -185,9 +185,10 @@ def test_replaying_a_segment_reproduces_its_roots(
 
         replayed = replay(task)
 
-        assert replayed.model_dump(exclude={"event", "state", "start"}) == segment.model_dump(
-            include=set(Replayed.model_fields) - {"event"}
+        assert replayed.model_dump(exclude={"event", "state", "start", "step_roots"}) == segment.model_dump(
+            include=set(Replayed.model_fields) - {"event", "state", "start", "step_roots"}
         )
+        assert replayed.step_roots == ()
         assert not (task / "out").exists()
         before = segment
 
@@ -209,6 +210,15 @@ def test_a_replay_keeps_the_states_it_is_asked_for(
     assert other.state == file_ref(from_state / "out" / "states" / "1.safetensors")
     assert (one.state.sha256, other.state.sha256) == (first.state_sha256, second.state_sha256)
     assert other.start is None
+
+
+@pytest.mark.slow
+def test_step_roots_are_the_states_that_shorter_replays_end_in(small_task: Callable[..., Path]) -> None:
+    whole = replay(small_task(step_to=3, step_roots=True))
+
+    shorter = [replay(small_task(step_to=step)).state_root for step in (1, 2)]
+
+    assert whole.step_roots == (*shorter, whole.state_root)
 
 
 @pytest.mark.slow

@@ -83,6 +83,7 @@ class Run:
         self._is_replay = task.step_to is not None
         self._end = task.steps if task.step_to is None else task.step_to
         self._told_at = -math.inf
+        self._step_roots: list[str] = []
 
     def seeded(self, purpose: str, counter: int = 0) -> torch.Generator:
         """A CPU generator that depends on the job's seed, the purpose and the counter alone."""
@@ -138,6 +139,8 @@ class Run:
             self._begin(step)
             yield step
             self._finish(step)
+            if self._is_replay and self.task.step_roots:
+                self._step_roots.append(self._checkpoint.root(step + 1))
             if self._ends_segment(step + 1):
                 self._close(step + 1)
         if self._is_replay:
@@ -209,7 +212,13 @@ class Run:
         roots = {name: root for name, root in self._closed_roots.items() if name != "micro_root"}
         state = self._keep(str(self.task.segment_index), self._end) if self.task.keep_state else None
         return Replayed(
-            step_from=first, step_to=self._end, state_root_prev=first_root, **roots, state=state, start=start
+            step_from=first,
+            step_to=self._end,
+            state_root_prev=first_root,
+            **roots,
+            state=state,
+            start=start,
+            step_roots=tuple(self._step_roots),
         )
 
     def _keep(self, name: str, step: int) -> ArtifactRef:

@@ -121,7 +121,7 @@ contract FindingsTest is Institutions {
         token.approve(address(disputes), STAKE);
 
         vm.expectRevert(abi.encodeWithSelector(DisputeTypes.NotItsWork.selector, sleeper, bytes32("made up")));
-        disputes.open(sock, sleeper, renter, STAKE, "made up", _signedBy(RENTER_SECRET, "made up"));
+        disputes.open(sock, sleeper, renter, STAKE, "made up", _workBy(RENTER_SECRET, "made up"));
     }
 
     function test_evidenceCannotBeUsedUpBySomebodyElse() public {
@@ -139,11 +139,11 @@ contract FindingsTest is Institutions {
         uint32 cheat = _stake(CHEAT, STAKE);
         _dispute(CHALLENGER, cheat, STAKE, "proof");
         uint32 sock = ledger.addPayee(SOCK); // renter, challenger and provider are one
-        bytes memory signature = _signedByNode("own");
+        DisputeTypes.Work memory work = _work("own");
 
         vm.expectRevert(abi.encodeWithSelector(Registry.StakeTooLow.selector, cheat, 0, STAKE));
         vm.prank(SOCK);
-        disputes.open(sock, cheat, renter, STAKE, "own", signature);
+        disputes.open(sock, cheat, renter, STAKE, "own", work);
     }
 
     // ---------------------------------------------------------------------------------------------- steps
@@ -162,11 +162,11 @@ contract FindingsTest is Institutions {
 
     function _dispute(address by, uint32 against, uint96 amount, bytes32 evidence) private returns (uint256 id) {
         uint32 challenger = ledger.addPayee(by);
-        bytes memory signature = _signedByNode(evidence);
+        DisputeTypes.Work memory work = _work(evidence);
         token.mint(by, 1000e6);
         vm.startPrank(by);
         token.approve(address(disputes), 1000e6);
-        id = disputes.open(challenger, against, renter, amount, evidence, signature);
+        id = disputes.open(challenger, against, renter, amount, evidence, work);
         vm.stopPrank();
     }
 

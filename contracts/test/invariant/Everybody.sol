@@ -203,8 +203,7 @@ contract Everybody is Institutions {
         if (from == to || stake == 0) return;
         amount = bound(amount, 1, stake);
         bytes32 record = bytes32(++_evidence);
-        bytes memory data =
-            abi.encodeCall(Disputes.open, (from, to, _key(who), uint96(amount), record, _signedByNode(record)));
+        bytes memory data = abi.encodeCall(Disputes.open, (from, to, _key(who), uint96(amount), record, _work(record)));
         if (_call(_payouts[from], address(disputes), data)) _running.push(disputes.count());
     }
 

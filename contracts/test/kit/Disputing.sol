@@ -50,7 +50,7 @@ abstract contract Disputing is Institutions {
 
     function _dispute(uint96 amount, bytes32 evidence) internal returns (uint256) {
         vm.prank(CHALLENGER);
-        return disputes.open(challenger, provider, renter, amount, evidence, _signedByNode(evidence));
+        return disputes.open(challenger, provider, renter, amount, evidence, _work(evidence));
     }
 
     function _answered() internal returns (uint256 id) {

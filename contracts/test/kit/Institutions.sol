@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {CommonsFund} from "../../src/CommonsFund.sol";
 import {Cover} from "../../src/Cover.sol";
+import {DisputeTypes} from "../../src/DisputeTypes.sol";
 import {Disputes} from "../../src/Disputes.sol";
 import {FeeSplitter} from "../../src/FeeSplitter.sol";
 import {RecipeRegistry} from "../../src/RecipeRegistry.sol";
@@ -71,14 +72,14 @@ abstract contract Institutions is Market {
         registry.setNode(id, vm.addr(NODE_SECRET), 0);
     }
 
-    /// A provider's machine's signature over a record, by its struct hash.
-    function _signedByNode(bytes32 record) internal view returns (bytes memory) {
-        return _signedBy(NODE_SECRET, record);
+    /// A record that a provider's machine signed, by its struct hash.
+    function _work(bytes32 record) internal view returns (DisputeTypes.Work memory) {
+        return _workBy(NODE_SECRET, record);
     }
 
-    function _signedBy(uint256 secret, bytes32 record) internal view returns (bytes memory) {
+    function _workBy(uint256 secret, bytes32 record) internal view returns (DisputeTypes.Work memory) {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(secret, _digest(address(registry), "Gristmill Registry", record));
-        return abi.encodePacked(r, s, v);
+        return DisputeTypes.Work(record, abi.encodePacked(r, s, v));
     }
 
     function _bond(uint32 id, uint256 amount) internal {

@@ -15,7 +15,16 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.links import Outbox
 from gristmill_coordinator.market import nodes
 from gristmill_coordinator.market.operators import network
-from gristmill_coordinator.stages import audit, certifying, challenges, dispatch, metering, payables
+from gristmill_coordinator.stages import (
+    audit,
+    certifying,
+    challenges,
+    dispatch,
+    disputes,
+    hearings,
+    metering,
+    payables,
+)
 from gristmill_protocol.errors import BadRequest, GristmillError, PortInUse, Unavailable
 from gristmill_protocol.ids import node_prefix
 from gristmill_protocol.signing import GREETING_TYPE, require_signer
@@ -51,6 +60,8 @@ _HANDLERS: dict[str, Handler] = {
     "audit": audit.audit_replied,
     "challenge": challenges.challenge_replied,
     "certificate": certifying.certificate_replied,
+    "dispute": disputes.stance_told,
+    "referee": hearings.digest_told,
 }
 
 

@@ -25,12 +25,17 @@ async def skipped(tx: Tx, wanted: Collection[Nonce], tx_hash: str) -> dict[Nonce
     return {nonce: row.args["why"] for nonce, row in found.items()}
 
 
-async def slash(tx: Tx, config: Config, provider: int, evidence: str) -> Row | None:
-    """The final Slashed event of a provider with this evidence."""
+async def dispute(tx: Tx, config: Config, provider: int, evidence: str, challenger: int) -> list[Row]:
+    """The final events of the dispute that a challenger opened with this evidence, in order; none before it is open."""
     one = ledger_events.c
-    where = sa.and_(one.name == "Slashed", one.payee == provider, one.block <= await final_block(tx, config))
-    rows = await tx.rows(sa.select(ledger_events).where(where))
-    return next((row for row in rows if row.args["evidence"] == "0x" + evidence), None)
+    final = sa.and_(one.contract == "disputes", one.block <= await final_block(tx, config))
+    opened = await tx.rows(sa.select(ledger_events).where(final, one.name == "Opened", one.payee == provider))
+    ours = {"evidence": "0x" + evidence, "challenger": challenger}
+    first = next((row for row in opened if ours.items() <= row.args.items()), None)
+    if first is None:
+        return []
+    mine = sa.select(ledger_events).where(final, one.key.is_(None), one.nonce == first.nonce)
+    return list(await tx.rows(mine.order_by(one.block, one.log_index)))
 
 
 async def funders(tx: Tx, providers: Collection[int]) -> dict[int, set[str]]:

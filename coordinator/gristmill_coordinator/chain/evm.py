@@ -13,29 +13,35 @@ from web3.exceptions import BlockNotFound, ContractLogicError, TransactionNotFou
 from web3.types import LogReceipt, TxParams
 
 from gristmill_contracts.deploy import Deployment
-from gristmill_contracts.ledger import Award as LedgerAward
+from gristmill_contracts.disputes import Disputes
 from gristmill_contracts.ledger import Ledger
 from gristmill_contracts.node import connect, refusal
 from gristmill_contracts.registry import Registry
 from gristmill_contracts.test_usd import TestUSD, token_domain
 from gristmill_coordinator.chain.port import (
     AccountState,
+    AdvanceCall,
+    AllowBondsCall,
     AnchorCall,
     Block,
+    BondFunds,
     Call,
     ChainInfo,
+    CollectCall,
     DepositCall,
+    DisputeCall,
+    DrawCall,
     EmptyCall,
     Fees,
     Log,
     OpenCall,
+    OpenDisputeCall,
     ProviderState,
     Receipt,
     RecipeTerms,
     RequestWithdrawalCall,
     SettleCall,
     Signed,
-    SlashCall,
     TooMuchGas,
     WithdrawCall,
 )
@@ -44,12 +50,20 @@ from gristmill_coordinator.domain.gas import Bid
 from gristmill_protocol import certificate
 from gristmill_protocol.errors import ChainUnavailable
 from gristmill_protocol.jobs import Reservation
-from gristmill_protocol.signing import RESERVATION_TYPE, Domain, reservation_message, sign
+from gristmill_protocol.signing import (
+    RESERVATION_TYPE,
+    SEGMENT_RECORD_TYPE,
+    Domain,
+    reservation_message,
+    sign,
+    struct_hash,
+)
 
 # A call makes a handful of requests, each of which may be tried three times.
 _CALL_TIMEOUT_S = 60.0
 _FEE_BLOCKS = 10
 _READS_AT_ONCE = 8
+_ANY_AMOUNT = 2**256 - 1
 _HELD_ALREADY = ("already known", "already imported", "known transaction", "alreadyknown")
 
 P = ParamSpec("P")
@@ -64,9 +78,10 @@ class EvmChain:
             deployment.chain_id,
             deployment.ledger,
             deployment.registry,
+            deployment.disputes,
             deployment.token,
             deployment.coordinator_id,
-            deployment.commons_payee,
+            deployment.challenger_payee,
             str(operator.address),
             deployment.start_block,
             {kind: address for kind, address in deployment.collectors.model_dump().items() if address},
@@ -74,12 +89,17 @@ class EvmChain:
         self._w3 = w3
         self._ledger = Ledger(w3, deployment.ledger)
         self._registry = Registry(w3, deployment.registry)
+        self._disputes = Disputes(w3, deployment.disputes)
         self._token = TestUSD(w3, deployment.token)
         self._token_domain: Domain | None = None  # read once
         self._operator = operator
         self._events = {
             (contract.address, event_abi_to_log_topic(event)): (name, contract.events[event["name"]]())
-            for name, contract in (("ledger", self._ledger.contract), ("registry", self._registry.contract))
+            for name, contract in (
+                ("ledger", self._ledger.contract),
+                ("registry", self._registry.contract),
+                ("disputes", self._disputes.contract),
+            )
             for event in contract.abi
             if event["type"] == "event"
         }
@@ -120,6 +140,9 @@ class EvmChain:
     async def recipe(self, recipe_id: int) -> RecipeTerms:
         terms = await _in_thread(self._ledger.recipe, recipe_id)
         return RecipeTerms(terms.author, terms.royalty_bps, terms.verifier_bps, active=terms.registered)
+
+    async def bond_funds(self, amount_usd_micros: int) -> BondFunds:
+        return await _in_thread(self._bond_funds, amount_usd_micros)
 
     async def balances(self, keys: Sequence[str], block: int) -> list[int]:
         at_once = asyncio.Semaphore(_READS_AT_ONCE)
@@ -210,13 +233,23 @@ class EvmChain:
             bonded_usd_micros=stake.bonded_usd_micros,
             active=self._registry.is_active(provider_id),
             unbonding_usd_micros=stake.unbonding_usd_micros,
+            locked_usd_micros=stake.locked_usd_micros,
+        )
+
+    def _bond_funds(self, amount_usd_micros: int) -> BondFunds:
+        operator, spender = self._operator.address, self._disputes.address
+        return BondFunds(
+            self._disputes.bond_usd_micros(amount_usd_micros),
+            self._token.balance_usd_micros(operator),
+            int(self._token.contract.functions.allowance(operator, spender).call()),
+            self._ledger.payee(self.info.challenger_payee).credit_usd_micros,
         )
 
     def _balance(self, key: str, block: int) -> int:
         return int(self._ledger.contract.functions.account(key).call(block_identifier=block)[0])
 
     def _logs(self, first: int, last: int) -> list[Log]:
-        addresses = [self._ledger.address, self._registry.address]
+        addresses = [self._ledger.address, self._registry.address, self._disputes.address]
         found = self._w3.eth.get_logs({"address": addresses, "fromBlock": first, "toBlock": last})
         return [log for raw in found if (log := self._log(raw)) is not None]
 
@@ -269,14 +302,34 @@ class EvmChain:
                 function = self._registry.anchor(coordinator, bytes.fromhex(call.root))
             case SettleCall():
                 function = self._ledger.settle(coordinator, call.batch)
-            case SlashCall():
-                awards = [LedgerAward(award.to, award.amount_usd_micros) for award in call.awards]
-                function = self._registry.slash(call.provider, awards, bytes.fromhex(call.evidence))
+            case OpenDisputeCall() | DrawCall() | AdvanceCall() | AllowBondsCall() | CollectCall():
+                function = self._of_disputes(call)
             case OpenCall() | DepositCall() | RequestWithdrawalCall() | WithdrawCall():
                 function = relayed(self._ledger, self.info, call)
             case EmptyCall():
                 return {"to": self._operator.address, "value": 0, "data": "0x"}
         return {"to": function.address, "value": 0, "data": function._encode_transaction_data()}
+
+    def _of_disputes(self, call: DisputeCall) -> ContractFunction:
+        match call:
+            case OpenDisputeCall():
+                return self._disputes.open(
+                    challenger=self.info.challenger_payee,
+                    provider=call.provider,
+                    renter=call.renter,
+                    amount_usd_micros=call.amount_usd_micros,
+                    evidence=bytes.fromhex(call.evidence),
+                    record=struct_hash(SEGMENT_RECORD_TYPE, call.work.record.typed()),
+                    signature=call.work.signature,
+                )
+            case DrawCall():
+                return self._disputes.draw(call.dispute)
+            case AdvanceCall():
+                return self._disputes.advance(call.dispute)
+            case AllowBondsCall():
+                return self._token.approve(self._disputes.address, _ANY_AMOUNT)
+            case CollectCall():
+                return self._ledger.collect(self.info.challenger_payee)
 
 
 def _block(raw: Any) -> Block:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gristmill_coordinator.domain.gas import Bid
+from gristmill_protocol.commitments import SignedRecord
 from gristmill_protocol.errors import Conflict
 from gristmill_protocol.jobs import Reservation, SignedStatement
 from gristmill_protocol.signing import Domain
@@ -31,9 +32,10 @@ class ChainInfo:
     chain_id: int
     ledger: str
     registry: str
+    disputes: str
     token: str
     coordinator_id: int
-    commons_payee: int  # the Ledger's payee id of the commons
+    challenger_payee: int  # the payee id as which it opens disputes
     operator: str
     start_block: int = 0  # nothing of ours is in an earlier block
     collectors: Mapping[str, str] = field(default_factory=dict)  # kind of SignedDeposit -> where it is handed in
@@ -70,10 +72,12 @@ class ProviderState:
     bonded_usd_micros: int
     active: bool  # has a node key and bonds at least the Registry's minimum
     unbonding_usd_micros: int = 0
+    locked_usd_micros: int = 0  # what open disputes are about
 
     @property
-    def slashable_usd_micros(self) -> int:
-        return self.bonded_usd_micros + self.unbonding_usd_micros
+    def free_usd_micros(self) -> int:
+        """The stake that a new dispute can be about."""
+        return max(0, self.bonded_usd_micros + self.unbonding_usd_micros - self.locked_usd_micros)
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,13 @@ class RecipeTerms:
 
 
 @dataclass(frozen=True)
-class Award:
-    """A part of a slashed stake: to a renter's account (its key) or to a payee (its id; 0 is the treasury)."""
+class BondFunds:
+    """What the operator has to pay the bond of a dispute with."""
 
-    to: str | int
-    amount_usd_micros: int
+    needed_usd_micros: int
+    tokens_usd_micros: int  # in its wallet
+    allowed_usd_micros: int  # what Disputes may take of them
+    credited_usd_micros: int  # to the challenger, in the Ledger, to be collected
 
 
 class _Call(BaseModel):
@@ -112,13 +118,41 @@ class SettleCall(_Call):
     batch: tuple[SignedStatement, ...]
 
 
-class SlashCall(_Call):
-    """Take the sum of the awards from a provider's stake and hand them out."""
+class OpenDisputeCall(_Call):
+    """Challenge a provider's work, with a bond of the operator's tokens."""
 
-    kind: Literal["slash"] = "slash"
+    kind: Literal["open_dispute"] = "open_dispute"
     provider: int
-    awards: tuple[Award, ...]
-    evidence: str  # 32 bytes, hex: the digest of what proves the fraud, for the record
+    renter: str  # the account that gets its part of the stake
+    amount_usd_micros: int  # of stake that the fault should cost
+    evidence: str  # 32 bytes, hex: the digest of all that shows the fault
+    work: SignedRecord  # what is in question, as the provider's machine signed it
+
+
+class DrawCall(_Call):
+    """Draw a dispute's referees."""
+
+    kind: Literal["draw"] = "draw"
+    dispute: int
+
+
+class AdvanceCall(_Call):
+    """Move a dispute on in which somebody's time is over."""
+
+    kind: Literal["advance"] = "advance"
+    dispute: int
+
+
+class AllowBondsCall(_Call):
+    """Let Disputes take the bonds of what we open from the operator's tokens."""
+
+    kind: Literal["allow_bonds"] = "allow_bonds"
+
+
+class CollectCall(_Call):
+    """Have what is credited to us as challenger paid to the operator."""
+
+    kind: Literal["collect"] = "collect"
 
 
 class OpenCall(_Call):
@@ -159,7 +193,8 @@ class EmptyCall(_Call):
 
 # What others signed and the operator only pays the gas for; and what ends a withdrawal.
 RelayCall = OpenCall | DepositCall | RequestWithdrawalCall | WithdrawCall
-Call = Annotated[AnchorCall | SettleCall | SlashCall | RelayCall | EmptyCall, Field(discriminator="kind")]
+DisputeCall = OpenDisputeCall | DrawCall | AdvanceCall | AllowBondsCall | CollectCall
+Call = Annotated[AnchorCall | SettleCall | DisputeCall | RelayCall | EmptyCall, Field(discriminator="kind")]
 CALL: TypeAdapter[Call] = TypeAdapter(Call)
 
 
@@ -174,13 +209,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Log:
-    """An event of the Ledger or the Registry."""
+    """An event of the Ledger, the Registry or Disputes."""
 
     block: int
     block_hash: str
     index: int  # in its block
     tx_hash: str
-    contract: str  # ledger or registry
+    contract: str  # ledger, registry or disputes
     name: str
     args: dict[str, Any]  # by the ABI's names: int, bool, text and bytes
 
@@ -234,6 +269,9 @@ class Chain(Protocol):
     async def provider(self, provider_id: int) -> ProviderState: ...
 
     async def recipe(self, recipe_id: int) -> RecipeTerms: ...
+
+    async def bond_funds(self, amount_usd_micros: int) -> BondFunds:
+        """What a dispute about so much stake takes, and what there is."""
 
     async def balances(self, keys: Sequence[str], block: int) -> list[int]:
         """The whole balances of accounts as of a block."""

@@ -25,7 +25,11 @@ from gristmill_protocol.errors import ChainUnavailable, Conflict
 
 logger = structlog.get_logger()
 
-STAGE_OF = {"anchor": "commitment", "settle": "settlement", "slash": "slashing"}
+STAGE_OF = {
+    "anchor": "commitment",
+    "settle": "settlement",
+    **dict.fromkeys(("open_dispute", "draw", "advance", "allow_bonds", "collect"), "disputes"),
+}
 
 _IN_FLIGHT = 16  # nodes keep so many of one sender, and more
 _SPARE = 4  # a part of the estimate is added, as what a call takes may rise before it is in a block

@@ -23,7 +23,7 @@ from gristmill_protocol.errors import ChainUnavailable
 
 logger = structlog.get_logger()
 
-WAITING = ("sender", "settlement", "commitment", "slashing", "withdrawals", "bonds")  # the stages that wait for blocks
+WAITING = ("sender", "settlement", "commitment", "disputes", "withdrawals", "bonds")  # the stages that wait for blocks
 
 _KEPT_BLOCKS = 64  # besides those that are not final yet; a deeper reorganisation has everything read again
 _SPAN = 2_000  # blocks in one query for events; nodes commonly let it be 10,000 or fewer events
@@ -175,6 +175,8 @@ def _event(log: Log, at_s: int) -> dict[str, Any]:
     amount = args.get("amount", args.get("total", args.get("paid")))
     about_payee = log.contract == "ledger" and log.name.startswith(("Pay", "Collected"))
     payee = args.get("provider", args.get("payee", args.get("id") if about_payee else None))
+    if log.contract == "disputes":
+        nonce = args.get("id")
     return {
         "block": log.block,
         "log_index": log.index,

@@ -14,9 +14,6 @@ DOWNLOAD_BYTES_PER_S = 5_000_000
 # Room for one move to a dearer machine; see docs/decisions.md 2.
 CAP_NUMERATOR, CAP_DENOMINATOR = 3, 2
 
-RENTER_BPS = 5_000
-VERIFIERS_BPS = 3_000  # the rest is the commons'
-
 
 @dataclass(frozen=True)
 class Price:
@@ -117,21 +114,3 @@ def bill(
         treasury_usd_micros=sum(split.treasury for split in splits),
         settle_tx=settle_tx,
     )
-
-
-@dataclass(frozen=True)
-class SlashSplit:
-    """How a slashed stake is handed out; the parts sum to it."""
-
-    renter: int
-    verifiers: dict[int, int]  # payee id -> part
-    commons: int
-
-
-def split_slash(amount: int, verifiers: Sequence[int]) -> SlashSplit:
-    """Half to the renter, 30 % to those who found it (the commons' if nobody had to), the remainder to the commons."""
-    finders = sorted(set(verifiers))
-    renter = amount * RENTER_BPS // BPS
-    each = amount * VERIFIERS_BPS // BPS // len(finders) if finders else 0
-    shares = {finder: each for finder in finders if each}
-    return SlashSplit(renter, shares, amount - renter - sum(shares.values()))

@@ -41,6 +41,6 @@ def measuring_task(run: TrainTask, spec: JobSpec, files: Mapping[str, Mapping[st
     return run.model_copy(update={"data": spec.held_out, "state": None, "step_from": 0, "model": model})
 
 
-def replay_task(run: TrainTask, *, step_to: int, keep_state: bool = False) -> TrainTask:
-    """Run one segment only, for its digests, and for its end state where states are compared."""
-    return run.model_copy(update={"step_to": step_to, "keep_state": keep_state})
+def replay_task(run: TrainTask, *, step_to: int, keep_state: bool = False, step_roots: bool = False) -> TrainTask:
+    """Run one segment only, for its digests; for its end state or for every step's root where these are compared."""
+    return run.model_copy(update={"step_to": step_to, "keep_state": keep_state, "step_roots": step_roots})

@@ -5,7 +5,7 @@ order comes from float estimates; what is billed is computed exactly, for the fe
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -171,11 +171,6 @@ class OrderBook:
     def get(self, node_id: str) -> Offer | None:
         at = self._rows.get(node_id)
         return None if at is None else self._offers[at]
-
-    def unbond(self, provider: int) -> None:
-        """Note that a provider's bond is gone or about to go: it gets no work until it connects with a new one."""
-        for at in tuple(self._of_provider.get(provider, ())):
-            self.put(replace(self._offers[at], bonded_usd_micros=0))
 
     def related(self, node_id: str, other_id: str) -> bool:
         """Whether two nodes seem to be one owner's; a node that is not in the book is unknown to be."""

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain import events as chain_events
 from gristmill_coordinator.domain import cards
+from gristmill_coordinator.domain.disputes import Tier
 from gristmill_coordinator.market.book import Offer, Terms
 from gristmill_coordinator.store.store import Row, Tx
-from gristmill_coordinator.store.tables import bans, nodes
+from gristmill_coordinator.store.tables import bans, disputes, nodes
 from gristmill_protocol.errors import BadRequest, Conflict, NotAllowed
 from gristmill_protocol.money import format_usd
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -49,7 +50,7 @@ async def node_connected(co: Coordinator, hello: pb.Hello, network: str = "") ->
         "provider": hello.provider,
         "key": hello.key,
         "payout": provider.payout,
-        "bonded_usd_micros": provider.bonded_usd_micros,
+        "bonded_usd_micros": min(provider.bonded_usd_micros, provider.free_usd_micros),
         "name": hello.name[:_MAX_NAME] or hello.node_id,
         "version": hello.version[:_MAX_NAME],
         "network": network,
@@ -64,6 +65,8 @@ async def node_connected(co: Coordinator, hello: pb.Hello, network: str = "") ->
                 f"The node id {hello.node_id!r} belongs to provider {known.provider}.",
                 todo="Give this node an id of its own.",
             )
+        if await _accused(tx, hello.provider):
+            values["bonded_usd_micros"] = 0  # it gets no work until the dispute is over
         if not await tx.add(nodes, {"node_id": hello.node_id, **values}):
             await tx.run(sa.update(nodes).where(nodes.c.node_id == hello.node_id).values(**values))
         await _book(co, tx, hello.node_id)
@@ -177,6 +180,13 @@ async def unwilling(co: Coordinator, tx: Tx, node_id: str) -> None:
     """Note that a node did not do a check that it was drawn for."""
     await tx.run(sa.update(nodes).where(nodes.c.node_id == node_id).values(refused_s=co.clock(), changed_s=co.clock()))
     await _book(co, tx, node_id)
+
+
+async def _accused(tx: Tx, provider: int) -> bool:
+    """Whether it stands accused of fraud."""
+    one = disputes.c
+    fraud = sa.and_(one.provider == provider, one.tier == Tier.FRAUD, ~one.closed)
+    return await tx.row(sa.select(one.window_id).where(fraud).limit(1)) is not None
 
 
 async def _book(co: Coordinator, tx: Tx, node_id: str) -> None:

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain import events as chain_events
+from gristmill_coordinator.domain.disputes import Fault
 from gristmill_coordinator.domain.jobs import Ending
 from gristmill_coordinator.domain.modes import MEASUREMENT, WAYS, Checkers, is_whole
 from gristmill_coordinator.domain.windows import Finding, Opinion, Verdict, compare, judge, judge_segment
-from gristmill_coordinator.market.nodes import holds, rebook, unwilling
+from gristmill_coordinator.market.nodes import holds, rebook, refresh, unwilling
 from gristmill_coordinator.stages import tolerating, wholes
 from gristmill_coordinator.stages.commitment import new_audit
 from gristmill_coordinator.stages.verifying import MAX_REFUSALS, dropped, other_verifiers, serve
@@ -22,7 +23,6 @@ from gristmill_coordinator.store import verdicts
 from gristmill_coordinator.store.cases import SECOND, SECOND_OPINION, Case, cases
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
 from gristmill_coordinator.store.tables import audits, jobs, nodes, segments, windows
-from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord, answer_digest
 from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import Quote, WindowState
@@ -168,7 +168,7 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
         return await _void(co, case, Finding.NOT_RUN, "Its sampled segment could not be run again by others.")
     missing = await _missing(co, case)
     if missing is not None:
-        return await _void(co, case, Finding.UNSERVED, missing)
+        return await _unserved(co, case, *missing)
     verdicts_ = _by_segment(co, case)
     verdict = judge(list(verdicts_.values()))
     if verdict is Verdict.FRAUD:
@@ -210,17 +210,17 @@ def _can_be_confirmed(co: Coordinator, case: Case, index: int) -> bool:
     return bool(other_verifiers(co, case, index)) or co.clock() <= asked_s + co.config.audit_timeout_s
 
 
-async def _missing(co: Coordinator, case: Case) -> str | None:
-    """Why a needed state cannot be had any more, None while there is hope."""
+async def _missing(co: Coordinator, case: Case) -> tuple[int, str] | None:
+    """The segment whose end state cannot be had any more, and why; None while there is hope."""
     now = co.clock()
     for index in sorted(case.needed_states()):
         row = case.segments[index]
         if await _here(co, case, index):
             continue
         if row.refused:
-            return f"The state after segment {index} could not be had: {row.refused}"
+            return index, f"The state after segment {index} could not be had: {row.refused}"
         if row.asked_s and now > max(row.asked_s, co.started_s) + co.config.state_wait_s:
-            return f"The state after segment {index} was not sent in time."
+            return index, f"The state after segment {index} was not sent in time."
     return None
 
 
@@ -284,25 +284,30 @@ async def _convict(co: Coordinator, case: Case, found: list[int]) -> bool:
 
 async def _fraud(co: Coordinator, case: Case, found: list[int]) -> bool:
     answers = [one for index in found for one in case.of_segment(index) if one.replayed is not None]
-    contradicting = [one for one in answers if one.outcome == "mismatch"]
-    evidence = [case.segments[index].signed for index in found] + [one.replayed for one in answers]
-    proof = verdicts.Proof([one.verifier for one in contradicting], sha256_json(evidence).hex())
+    documents = [case.segments[index].signed for index in found] + [one.replayed for one in answers]
     reason = f"Segment {found[0]} comes out differently when it is run again."
-    return await _void(co, case, Finding.FRAUD, reason, proof)
+    accusation = verdicts.Accusation(Fault.DIFFERS, found[0], documents)
+    return await _void(co, case, Finding.FRAUD, reason, accusation)
+
+
+async def _unserved(co: Coordinator, case: Case, index: int, reason: str) -> bool:
+    accusation = verdicts.Accusation(Fault.UNSERVED, index, [case.segments[index].signed])
+    return await _void(co, case, Finding.UNSERVED, reason, accusation)
 
 
 async def _void(
-    co: Coordinator, case: Case, finding: Finding, reason: str, proof: verdicts.Proof | None = None
+    co: Coordinator, case: Case, finding: Finding, reason: str, accusation: verdicts.Accusation | None = None
 ) -> bool:
+    now = co.clock()
     async with co.store.write() as tx:
         if not await claimed(tx, windows, case.window):
             return False
-        await verdicts.void(tx, case.window, finding, reason, now=co.clock(), proof=proof)
+        await verdicts.void(tx, case.window, finding, reason, now=now, accusation=accusation)
         if finding is Finding.NOT_COMPARABLE:
             undecided = sa.and_(jobs.c.job_id == case.job.job_id, jobs.c.ending == Ending.NONE)
             await change(tx, jobs, undecided, ending=Ending.FAILED, ending_text=reason)
-    if finding is Finding.FRAUD:
-        co.book.unbond(case.attempt.provider)
+    if accusation is not None:
+        await refresh(co, now)
     return True
 
 

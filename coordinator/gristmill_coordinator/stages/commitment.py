@@ -8,6 +8,7 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.cursors import watched
 from gristmill_coordinator.chain.port import AnchorCall
 from gristmill_coordinator.chain.sender import submit
+from gristmill_coordinator.domain.disputes import Fault
 from gristmill_coordinator.domain.gas import Outcome
 from gristmill_coordinator.domain.jobs import ACTIVE
 from gristmill_coordinator.domain.modes import WAYS, Way, checks
@@ -84,11 +85,10 @@ async def _close_one(co: Coordinator, tx: Tx, window: Row) -> bool:
     records = [one.record for one in signed]
     why = broken(start, records, quote.plan.steps)
     if why is not None:
-        evidence = sha256_json([one.model_dump(mode="json") for one in signed]).hex()
         reason = f"Its records contradict one another: {why}."
-        return await verdicts.void(
-            tx, window, Finding.FRAUD, reason, now=now, proof=verdicts.Proof((), evidence)
-        )  # fmt: skip
+        documents = [one.model_dump(mode="json") for one in signed]
+        accusation = verdicts.Accusation(Fault.BROKEN, window.first_index, documents)
+        return await verdicts.void(tx, window, Finding.FRAUD, reason, now=now, accusation=accusation)
     steps = records[-1].step_to - records[0].step_from
     kept_ = await keep(
         tx,

@@ -11,7 +11,7 @@ from gristmill_coordinator.domain.windows import UNJUDGED
 from gristmill_coordinator.stages.payables import reserve
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx, change, grant, keep
-from gristmill_coordinator.store.tables import attempts, jobs, segments, windows
+from gristmill_coordinator.store.tables import attempts, disputes, jobs, segments, windows
 from gristmill_protocol.jobs import ArtifactRef, AttemptState, JobSpec, Quote, SignedOrder
 from gristmill_protocol.progress import Finished
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -143,7 +143,8 @@ async def _release(co: Coordinator) -> int:
     """Tell nodes that nobody will ask for an attempt's states any more."""
     config = co.config
     open_windows = sa.exists().where(windows.c.attempt_id == attempts.c.attempt_id, windows.c.state.in_(UNJUDGED))
-    where = sa.and_(attempts.c.state.not_in(ACTIVE), ~attempts.c.released, ~open_windows)
+    accused = sa.exists().where(disputes.c.attempt_id == attempts.c.attempt_id, ~disputes.c.closed)
+    where = sa.and_(attempts.c.state.not_in(ACTIVE), ~attempts.c.released, ~open_windows, ~accused)
     rows = await co.store.claim(attempts, where, now=co.clock(), hold_s=config.claim_s, limit=config.batch)
     if not rows:
         return 0

@@ -181,7 +181,7 @@ def _was_sent(co: Coordinator, audit: Row, offer: Offer) -> bool:
 
 
 async def _send(co: Coordinator, case: Case, audit: Row, offer: Offer, running: dict[str, int]) -> None:
-    """Send the audit when its verifier has a slot. It is told the segment and its start, never the claimed end."""
+    """Send the audit when its verifier has a slot."""
     again = audit.sent_s > 0
     if not again and running.get(offer.node_id, 0) >= offer.terms.slots:
         return
@@ -190,7 +190,8 @@ async def _send(co: Coordinator, case: Case, audit: Row, offer: Offer, running: 
     async with co.store.write() as tx:
         for ref in filter(None, (task.data, task.state, *task.model.values())):
             await grant(tx, ref.sha256, subject)
-    if not co.links.send(offer.node_id, _request(co, case, task, offer)):
+    request = _request(co, case, task, offer.terms.sandbox)
+    if not co.links.send(offer.node_id, pb.CoordinatorMessage(audit=request)):
         return
     running[offer.node_id] = running.get(offer.node_id, 0) + (not again)
     async with co.store.write() as tx:
@@ -198,29 +199,41 @@ async def _send(co: Coordinator, case: Case, audit: Row, offer: Offer, running: 
 
 
 def _task(case: Case, audit: Row) -> TrainTask:
-    record = case.record(audit.segment)
-    task = run_task(
+    if audit.why.startswith(MEASUREMENT):
+        files = (case.attempt.finished or {"files": {}})["files"]
+        return measuring_task(_again(case, audit.segment, audit.audit_id), case.spec, files)
+    keep_state = case.way.keep_state and audit.why != SECOND_OPINION
+    step_to = case.record(audit.segment).step_to
+    return replay_task(_again(case, audit.segment, audit.audit_id), step_to=step_to, keep_state=keep_state)
+
+
+def rerun(
+    co: Coordinator, case: Case, index: int, run_id: str, sandbox: str, *, step_roots: bool = False
+) -> pb.AuditRequest:
+    """What has a node run a segment once more; it names the segment and its start, never the claimed end."""
+    task = replay_task(_again(case, index, run_id), step_to=case.record(index).step_to, step_roots=step_roots)
+    return _request(co, case, task, sandbox)
+
+
+def _again(case: Case, index: int, run_id: str) -> TrainTask:
+    """To run from where a segment starts."""
+    record = case.record(index)
+    return run_task(
         case.spec,
         case.quote,
         job_id=case.job.job_id,
-        attempt_id=audit.audit_id,
+        attempt_id=run_id,
         step_from=record.step_from,
-        segment_index=audit.segment,
-        state=case.input_of(audit.segment),
+        segment_index=index,
+        state=case.input_of(index),
     )
-    if audit.why.startswith(MEASUREMENT):
-        return measuring_task(task, case.spec, (case.attempt.finished or {"files": {}})["files"])
-    keep_state = case.way.keep_state and audit.why != SECOND_OPINION
-    return replay_task(task, step_to=record.step_to, keep_state=keep_state)
 
 
-def _request(co: Coordinator, case: Case, task: TrainTask, offer: Offer) -> pb.CoordinatorMessage:
-    return pb.CoordinatorMessage(
-        audit=pb.AuditRequest(
-            audit_id=task.attempt_id,
-            signed_order_json=SignedOrder.model_validate(case.job.order).model_dump_json(),
-            spec_json=case.spec.model_dump_json(),
-            task_json=task.model_dump_json(),
-            image=co.config.image(case.job.recipe, offer.terms.sandbox),
-        )
+def _request(co: Coordinator, case: Case, task: TrainTask, sandbox: str) -> pb.AuditRequest:
+    return pb.AuditRequest(
+        audit_id=task.attempt_id,
+        signed_order_json=SignedOrder.model_validate(case.job.order).model_dump_json(),
+        spec_json=case.spec.model_dump_json(),
+        task_json=task.model_dump_json(),
+        image=co.config.image(case.job.recipe, sandbox),
     )

@@ -307,19 +307,32 @@ certificates = Table(
     Index("ix_certificates_waiting", "issued", "due_s"),
 )
 
-slashes = Table(
-    "slashes",
+# Work that did not hold, and what its provider's stake is in dispute for.
+disputes = Table(
+    "disputes",
     metadata,
-    _key("window_id"),  # one window, one slash
+    _key("window_id"),  # one window, one dispute
     _job(),
+    Column("attempt_id", ForeignKey("attempts.attempt_id"), nullable=False, index=True),
+    _int("segment"),  # the first that does not hold
     _int("provider"),
     _text("provider_name"),
-    _int("amount_usd_micros", 0),
-    _json("verifiers"),  # payee ids that found the fraud
-    _text("evidence"),  # SHA-256 of what proves it
+    _text("tier"),  # domain.disputes.Tier
     _text("reason"),
+    _json("documents"),  # what shows it: signed records, verifiers' answers
+    _text("evidence"),  # SHA-256 of their canonical JSON
+    _time("opened_s"),  # when it was found
+    _int("amount_usd_micros", 0),  # of stake in question
+    _int("slashed_usd_micros", 0),
+    _maybe_int("dispute"),  # its id on chain
+    _text("phase", ""),  # domain.disputes.Phase and what else of it the renter was told
+    _text("course", ""),  # how it stands, in a sentence
+    _time("told_s"),  # when those whose turn it is were last told
+    _json("digests"),  # referee -> SHA-256 of what its own re-run gave
+    _maybe_json("steps"),  # the provider's state roots after each step, by its own re-run
+    _maybe_int("parted_step"),  # the first after which a referee's differ from them
     _transaction(),
-    _maybe_text("tx_hash"),
+    _maybe_text("tx_hash"),  # of what happened last
     _flag("closed"),
     *_claim(),
 )
@@ -388,12 +401,12 @@ ledger_events = Table(
     _number("log_index"),
     _text("block_hash"),
     _text("tx_hash"),
-    _text("contract"),  # ledger or registry
+    _text("contract"),  # ledger, registry or disputes
     Column("name", String, nullable=False, index=True),  # as in the ABI
     _json("args"),  # by the ABI's names; bytes are 0x-prefixed hex, numbers of more than 63 bits decimal text
     _maybe_text("key"),  # the checksummed address of the account or node key that it is about
     Column("payee", BigInteger, index=True),  # the payee or provider that it is about
-    _maybe_int("nonce"),
+    _maybe_int("nonce"),  # of a statement; in events of disputes the dispute's id
     _maybe_int("amount_usd_micros"),  # its amount, total or sum paid
     _int("at_s"),
     Index("ix_ledger_events_key_nonce", "key", "nonce"),

@@ -2,33 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
+from gristmill_coordinator.domain.disputes import UNSERVED_AGAIN_S, Facts, Fault, Tier, cost_usd_micros, tier
+from gristmill_coordinator.domain.jobs import Ending
 from gristmill_coordinator.domain.windows import UNJUDGED, Finding
 from gristmill_coordinator.store.jobs import end_attempt, note_payable, tell
 from gristmill_coordinator.store.store import Row, Tx, change, keep
-from gristmill_coordinator.store.tables import attempts, audits, bans, jobs, nodes, slashes, standings, windows
+from gristmill_coordinator.store.tables import attempts, audits, bans, disputes, jobs, nodes, standings, windows
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.jobs import ArtifactRef, AttemptState, WindowState
 
 BAN_S = 30 * 86_400
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What a fraud rests on.
+class Accusation:
+    """What a provider is taken to Disputes for.
 
     Args:
-        verifiers: payee ids of those who found it; none for a broken chain, which anyone sees.
-        evidence: SHA-256, hex, of the record and the answers that contradict it.
+        segment: the first that does not hold.
+        documents: what shows it, as JSON: signed records, and the answers that contradict them.
     """
 
-    verifiers: Sequence[int]
-    evidence: str
+    fault: Fault
+    segment: int
+    documents: Sequence[Any]
 
 
-async def void(tx: Tx, window: Row, finding: Finding, reason: str, *, now: float, proof: Proof | None = None) -> bool:
-    """Void a claimed window and what builds on it, and end its attempt; fraud has the provider's stake taken.
+async def void(
+    tx: Tx, window: Row, finding: Finding, reason: str, *, now: float, accusation: Accusation | None = None
+) -> bool:
+    """Void a claimed window and what builds on it, and end its attempt; an accusation is taken to Disputes.
 
     False, and nothing changed, if the claim was lost.
     """
@@ -49,8 +56,10 @@ async def void(tx: Tx, window: Row, finding: Finding, reason: str, *, now: float
         raise LookupError(window.attempt_id)
     await end_attempt(tx, attempt, AttemptState.FAILED, reason, now=now, code="void")
     await tell(tx, window.job_id, "audit", f"Work of {attempt.provider_name!r} does not count: {reason}", now=now)
-    if finding is Finding.FRAUD and proof is not None:
-        await _accuse(tx, window, attempt, reason, proof, now=now)
+    if accusation is not None:
+        await _accuse(tx, window, attempt, reason, accusation, now=now)
+    if finding is Finding.NOT_REPRODUCIBLE:
+        await _give_up_if_again(tx, window)
     tx.wake("conclude", "dispatch")
     return True
 
@@ -100,21 +109,55 @@ async def ban(tx: Tx, provider: int, numeric_class: str, *, now: float) -> None:
     await tx.run(sa.update(bans).where(its).values(until_s=until_s))
 
 
-async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, proof: Proof, *, now: float) -> None:
-    """Leave the slash for the slashing stage; until it is done the provider's machines get no work."""
-    slash = {
+async def suspend(tx: Tx, provider: int, *, now: float) -> None:
+    """Have a provider's machines get no work until they connect with stake that is in no dispute."""
+    theirs = sa.update(nodes).where(nodes.c.provider == provider)
+    await tx.run(theirs.values(bonded_usd_micros=0, changed_s=now))
+
+
+async def _give_up_if_again(tx: Tx, window: Row) -> None:
+    """Fail a job that did not repeat on two machines: a third would do no better, and nobody is to blame for it."""
+    one = windows.c
+    before = sa.and_(one.job_id == window.job_id, one.attempt_id != window.attempt_id)
+    again = sa.select(one.window_id).where(before, one.finding == Finding.NOT_REPRODUCIBLE)
+    if await tx.row(again.limit(1)) is None:
+        return
+    text = (
+        "Its training does not repeat bit for bit: on two machines, work that was run again came out differently each "
+        "time. Nobody was slashed. `gristmill lint` names operations that do this; or choose a weaker way of checking."
+    )
+    undecided = sa.and_(jobs.c.job_id == window.job_id, jobs.c.ending == Ending.NONE)
+    await change(tx, jobs, undecided, ending=Ending.FAILED, ending_text=text)
+
+
+async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, accusation: Accusation, *, now: float) -> None:
+    """Leave the case for the disputes stage; who is accused of fraud gets no work meanwhile."""
+    found = tier(Facts(accusation.fault, unserved_before=await _unserved_before(tx, attempt.provider, now)))
+    if not cost_usd_micros(found, 1_000_000):
+        return
+    documents = list(accusation.documents)
+    dispute = {
         "window_id": window.window_id,
         "job_id": window.job_id,
+        "attempt_id": window.attempt_id,
+        "segment": accusation.segment,
         "provider": attempt.provider,
         "provider_name": attempt.provider_name,
-        "verifiers": sorted(set(proof.verifiers)),
-        "evidence": proof.evidence,
+        "tier": found,
         "reason": reason,
+        "documents": documents,
+        "evidence": sha256_json(documents).hex(),
+        "opened_s": now,
+        "digests": {},
     }
-    await tx.add(slashes, slash)
-    await disgrace(tx, attempt.provider, frauds=1)
-    await ban(tx, attempt.provider, attempt.numeric_class, now=now)
-    await tx.run(
-        sa.update(nodes).where(nodes.c.provider == attempt.provider).values(bonded_usd_micros=0, changed_s=now)
-    )
-    tx.wake("slashing")
+    await tx.add(disputes, dispute)
+    if found is Tier.FRAUD:
+        await suspend(tx, attempt.provider, now=now)
+        await ban(tx, attempt.provider, attempt.numeric_class, now=now)
+    tx.wake("disputes")
+
+
+async def _unserved_before(tx: Tx, provider: int, now: float) -> bool:
+    one = disputes.c
+    lately = sa.and_(one.provider == provider, one.tier == Tier.UNSERVED, one.opened_s > now - UNSERVED_AGAIN_S)
+    return await tx.row(sa.select(one.window_id).where(lately).limit(1)) is not None

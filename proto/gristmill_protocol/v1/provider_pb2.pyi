@@ -31,6 +31,10 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  CardVerdict(standing, reason)   "so your offer stands, and this is why"
                                 <-  CertificateRequest(statement)   "this is how the model came to be: do you sign?"
   CertificateReply(signature)   ->
+                                <-  DisputeOpened                   "your work is challenged on chain; answer by then"
+                                <-  RefereeRequest                  "you were drawn: run this, tell me the digest"
+  RefereeReply(digest)          ->
+                                <-  RefereeReveal(documents)        "this is what they say; rule on chain"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.
@@ -71,6 +75,8 @@ class NodeMessage(_message.Message):
     COMMITMENT_FIELD_NUMBER: _builtins.int
     CHALLENGE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    REFEREE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """0: not journaled"""
     @_builtins.property
@@ -111,6 +117,10 @@ class NodeMessage(_message.Message):
     def challenge(self) -> Global___ChallengeReply: ...
     @_builtins.property
     def certificate(self) -> Global___CertificateReply: ...
+    @_builtins.property
+    def dispute(self) -> Global___DisputeReply: ...
+    @_builtins.property
+    def referee(self) -> Global___RefereeReply: ...
     def __init__(
         self,
         *,
@@ -129,12 +139,14 @@ class NodeMessage(_message.Message):
         commitment: Global___AuditCommitment | None = ...,
         challenge: Global___ChallengeReply | None = ...,
         certificate: Global___CertificateReply | None = ...,
+        dispute: Global___DisputeReply | None = ...,
+        referee: Global___RefereeReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "certificate", b"certificate", "challenge", b"challenge", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "certificate", b"certificate", "challenge", b"challenge", "commitment", b"commitment", "dispute", b"dispute", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "referee", b"referee", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "certificate", b"certificate", "challenge", b"challenge", "commitment", b"commitment", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "audit", b"audit", "body", b"body", "certificate", b"certificate", "challenge", b"challenge", "commitment", b"commitment", "dispute", b"dispute", "greeting", b"greeting", "heartbeat", b"heartbeat", "hello", b"hello", "lease_reply", b"lease_reply", "offer", b"offer", "progress", b"progress", "receipt", b"receipt", "referee", b"referee", "segment", b"segment", "seq", b"seq", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "commitment", "challenge", "certificate"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "greeting", "offer", "heartbeat", "lease_reply", "attempt", "progress", "segment", "receipt", "state", "audit", "commitment", "challenge", "certificate", "dispute", "referee"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -160,6 +172,9 @@ class CoordinatorMessage(_message.Message):
     CHALLENGE_OPEN_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    REFEREE_FIELD_NUMBER: _builtins.int
+    REFEREE_REVEAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___Challenge: ...
     @_builtins.property
@@ -194,6 +209,12 @@ class CoordinatorMessage(_message.Message):
     def card(self) -> Global___CardVerdict: ...
     @_builtins.property
     def certificate(self) -> Global___CertificateRequest: ...
+    @_builtins.property
+    def dispute(self) -> Global___DisputeOpened: ...
+    @_builtins.property
+    def referee(self) -> Global___RefereeRequest: ...
+    @_builtins.property
+    def referee_reveal(self) -> Global___RefereeReveal: ...
     def __init__(
         self,
         *,
@@ -213,12 +234,15 @@ class CoordinatorMessage(_message.Message):
         challenge_open: Global___ChallengeOpen | None = ...,
         card: Global___CardVerdict | None = ...,
         certificate: Global___CertificateRequest | None = ...,
+        dispute: Global___DisputeOpened | None = ...,
+        referee: Global___RefereeRequest | None = ...,
+        referee_reveal: Global___RefereeReveal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "certificate", b"certificate", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "certificate", b"certificate", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "dispute", b"dispute", "lease", b"lease", "payable", b"payable", "referee", b"referee", "referee_reveal", b"referee_reveal", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "certificate", b"certificate", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "lease", b"lease", "payable", b"payable", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit", b"audit", "body", b"body", "card", b"card", "certificate", b"certificate", "challenge", b"challenge", "challenge_open", b"challenge_open", "challenge_request", b"challenge_request", "challenge_start", b"challenge_start", "dispute", b"dispute", "lease", b"lease", "payable", b"payable", "referee", b"referee", "referee_reveal", b"referee_reveal", "refused", b"refused", "release", b"release", "reveal", b"reveal", "state_request", b"state_request", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "reveal", "challenge_request", "challenge_start", "challenge_open", "card", "certificate"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["challenge", "welcome", "ack", "lease", "stop", "state_request", "audit", "refused", "release", "payable", "reveal", "challenge_request", "challenge_start", "challenge_open", "card", "certificate", "dispute", "referee", "referee_reveal"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -807,6 +831,194 @@ class Payable(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Payable: _TypeAlias = Payable  # noqa: Y015
+
+@_typing.final
+class DisputeOpened(_message.Message):
+    """The coordinator has challenged the provider's work in Disputes. Sent again and again until the provider has conceded or
+    answered on chain: the node acts on it once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    AMOUNT_USD_MICROS_FIELD_NUMBER: _builtins.int
+    ANSWER_BY_S_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    """the contract's"""
+    disputes: _builtins.str
+    """its address"""
+    attempt_id: _builtins.str
+    segment: _builtins.int
+    """the first that does not hold"""
+    tier: _builtins.str
+    """what it is taken for, in words"""
+    reason: _builtins.str
+    documents_json: _builtins.str
+    """what shows it; the dispute's evidence is the SHA-256 of it"""
+    amount_usd_micros: _builtins.int
+    """of stake in question"""
+    answer_by_s: _builtins.int
+    """unix time until which it can be answered or conceded"""
+    @_builtins.property
+    def start(self) -> Global___Artifact:
+        """the boundary state before the segment; none: the initial one"""
+
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        disputes: _builtins.str = ...,
+        attempt_id: _builtins.str = ...,
+        segment: _builtins.int = ...,
+        tier: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        documents_json: _builtins.str = ...,
+        amount_usd_micros: _builtins.int = ...,
+        answer_by_s: _builtins.int = ...,
+        start: Global___Artifact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_micros", b"amount_usd_micros", "answer_by_s", b"answer_by_s", "attempt_id", b"attempt_id", "dispute_id", b"dispute_id", "disputes", b"disputes", "documents_json", b"documents_json", "reason", b"reason", "segment", b"segment", "start", b"start", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeOpened: _TypeAlias = DisputeOpened  # noqa: Y015
+
+@_typing.final
+class DisputeReply(_message.Message):
+    """What the node does about it; the chain has the rest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    PLEADED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    STEP_ROOTS_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    finding: _builtins.str
+    """of its own re-run: "right" | "wrong" | "unclear" """
+    pleaded: _builtins.str
+    """"conceded" | "answered" | "" """
+    note: _builtins.str
+    """what is in the way"""
+    @_builtins.property
+    def step_roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """after each step of its re-run; an answer's evidence is their SHA-256"""
+
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        finding: _builtins.str = ...,
+        pleaded: _builtins.str = ...,
+        note: _builtins.str = ...,
+        step_roots: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "finding", b"finding", "note", b"note", "pleaded", b"pleaded", "step_roots", b"step_roots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeReply: _TypeAlias = DisputeReply  # noqa: Y015
+
+@_typing.final
+class RefereeRequest(_message.Message):
+    """The node's provider was drawn to judge a dispute. What both sides say is revealed once the node has told its digest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    disputes: _builtins.str
+    """the contract's address"""
+    @_builtins.property
+    def again(self) -> Global___AuditRequest:
+        """runs the disputed segment"""
+
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        disputes: _builtins.str = ...,
+        again: Global___AuditRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["again", b"again"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "dispute_id", b"dispute_id", "disputes", b"disputes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefereeRequest: _TypeAlias = RefereeRequest  # noqa: Y015
+
+@_typing.final
+class RefereeReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    RULED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REPLAYED_JSON_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    digest: _builtins.str
+    """SHA-256 of progress.Replayed's canonical JSON; "": not run yet"""
+    ruled: _builtins.str
+    """"guilty" | "clear" | "abstained" | "" """
+    reason: _builtins.str
+    """why it did not run or rule"""
+    replayed_json: _builtins.str
+    """progress.Replayed, once it has ruled"""
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        ruled: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        replayed_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "dispute_id", b"dispute_id", "reason", b"reason", "replayed_json", b"replayed_json", "ruled", b"ruled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefereeReply: _TypeAlias = RefereeReply  # noqa: Y015
+
+@_typing.final
+class RefereeReveal(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.int
+    documents_json: _builtins.str
+    """the dispute's evidence on chain is the SHA-256 of it"""
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.int = ...,
+        documents_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "documents_json", b"documents_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefereeReveal: _TypeAlias = RefereeReveal  # noqa: Y015
 
 @_typing.final
 class StateRequest(_message.Message):

@@ -31,6 +31,10 @@ The stream between a provider's node and a coordinator. The node dials; both sid
                                 <-  CardVerdict(standing, reason)   "so your offer stands, and this is why"
                                 <-  CertificateRequest(statement)   "this is how the model came to be: do you sign?"
   CertificateReply(signature)   ->
+                                <-  DisputeOpened                   "your work is challenged on chain; answer by then"
+                                <-  RefereeRequest                  "you were drawn: run this, tell me the digest"
+  RefereeReply(digest)          ->
+                                <-  RefereeReveal(documents)        "this is what they say; rule on chain"
 
 Messages with seq > 0 are journaled by the node and sent again after a reconnect until an Ack covers them; the
 coordinator takes each at most once. The others are worth nothing once late.

@@ -1,7 +1,5 @@
 """What the coordinator may rely on, on the chain in memory and on a real one."""
 
-from dataclasses import replace
-
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -16,19 +14,17 @@ from gristmill_coordinator.chain.port import (
     ZERO_ADDRESS,
     AccountState,
     AnchorCall,
-    Award,
     Call,
     EmptyCall,
     Log,
     ProviderState,
     RecipeTerms,
     SettleCall,
-    SlashCall,
     TooMuchGas,
 )
 from gristmill_coordinator.domain.gas import Bid
 from gristmill_protocol import certificate
-from gristmill_protocol.errors import BadSignature, ChainUnavailable, Conflict
+from gristmill_protocol.errors import BadSignature, ChainUnavailable
 from gristmill_protocol.jobs import Reservation, SignedStatement, Statement, StatementLine
 from gristmill_protocol.money import split_line
 from gristmill_protocol.signing import (
@@ -310,54 +306,6 @@ async def test_a_beacon_exists_once_the_next_block_does_and_never_changes(world:
     assert len(first) == 32
     assert first != second
     assert await world.chain.beacon_after(block) == first
-
-
-def slash(provider: int, *awards: Award) -> SlashCall:
-    return SlashCall(provider=provider, awards=awards, evidence="ee" * 32)
-
-
-async def test_a_slash_moves_stake_to_renter_verifier_and_treasury(world: World, renter: LocalAccount) -> None:
-    provider = world.add_provider(node_key=Account.create().address, bonded_usd_micros=20_000_000)
-    verifier, treasury = world.add_payee(), world.credit(0)
-    before = await world.chain.provider(provider)
-
-    awards = Award(renter.address, 10_000_000), Award(verifier, 6_000_000), Award(0, 3_000_000)
-    tx_hash = await send(world, slash(provider, *awards))
-    world.mine()
-
-    receipt = await world.chain.receipt(tx_hash)
-    assert receipt is not None
-    assert receipt.succeeded
-    after = await world.chain.provider(provider)
-    assert after == replace(before, bonded_usd_micros=1_000_000, active=False)
-    assert (await world.chain.account(renter.address)).balance_usd_micros == 20_000_000
-    assert (world.credit(verifier), world.credit(0) - treasury) == (6_000_000, 3_000_000)
-    logs = await world.chain.logs(receipt.block, receipt.block)
-    assert [log.name for log in logs] == ["Slashed", "Deposited", "PayeeCredited", "PayeeCredited"]
-    assert logs[0].args == {"provider": provider, "amount": 19_000_000, "evidence": b"\xee" * 32}
-    assert logs[1].args == {"key": renter.address, "from": world.chain.info.registry, "amount": 10_000_000}
-
-
-async def test_a_slash_the_contract_would_refuse_is_said(world: World, renter: LocalAccount) -> None:
-    provider = world.add_provider(node_key=Account.create().address, bonded_usd_micros=20_000_000)
-
-    with pytest.raises(Conflict, match="StakeTooLow"):
-        await world.chain.estimate(slash(provider, Award(renter.address, 20_000_001)))
-    with pytest.raises(Conflict, match="NotOpen"):
-        await world.chain.estimate(slash(provider, Award(Account.create().address, 1)))
-
-
-async def test_two_slashes_on_their_way_take_the_stake_once(world: World, renter: LocalAccount) -> None:
-    provider = world.add_provider(node_key=Account.create().address, bonded_usd_micros=20_000_000)
-    nonce = await world.chain.transaction_count()
-    call = slash(provider, Award(renter.address, 20_000_000))
-    sent = [await send(world, call, nonce=nonce + at) for at in range(2)]
-    world.mine()
-
-    receipts = [await world.chain.receipt(tx_hash) for tx_hash in sent]
-
-    assert [receipt.succeeded for receipt in receipts if receipt] == [True, False]
-    assert (await world.chain.account(renter.address)).balance_usd_micros == 30_000_000
 
 
 async def test_a_reservation_is_the_operators_signature(world: World, renter: LocalAccount) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from fakes.world import World
 from gristmill_coordinator.chain import sender, watcher
-from gristmill_coordinator.chain.port import AnchorCall, Award, Call, SlashCall
+from gristmill_coordinator.chain.port import AdvanceCall, AnchorCall, Call
 from gristmill_coordinator.config import Config
 from gristmill_coordinator.domain.gas import GWEI, Outcome
 from gristmill_coordinator.store.store import Row
@@ -124,14 +124,14 @@ async def test_what_a_reorganisation_takes_back_is_sent_again(market: World, dep
 
 
 async def test_what_the_contract_refuses_takes_no_nonce(market: World) -> None:
-    refused = SlashCall(provider=99, awards=(Award(0, 5),), evidence="ee" * 32)
+    refused = AdvanceCall(dispute=99)
     await submit(market, refused, anchor(1))
 
     await sender.step(market.co)
 
     first, second = await rows(market)
     assert (first.nonce, first.outcome) == (None, Outcome.REFUSED)
-    assert "StakeTooLow" in first.reason
+    assert "WrongPhase" in first.reason
     assert second.nonce == 0
 
 

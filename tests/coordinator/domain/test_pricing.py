@@ -154,13 +154,3 @@ def test_a_bills_parts_sum_to_what_was_paid(lines: list[int], shares: tuple[int,
     assert sum(parts) == bill.paid_usd_micros == sum(lines)
     assert bill.treasury_usd_micros == sum(line * FEE_BPS // 10_000 for line in lines)
     assert ran or bill.provider_usd_micros == 0
-
-
-@given(amounts, st.lists(st.integers(2, 20), max_size=4))
-def test_a_slash_is_handed_out_to_the_last_micro(amount: int, verifiers: list[int]) -> None:
-    split = pricing.split_slash(amount, verifiers)
-
-    assert split.renter + sum(split.verifiers.values()) + split.commons == amount
-    assert split.renter == amount // 2
-    assert sum(split.verifiers.values()) <= amount * 3 // 10
-    assert set(split.verifiers) <= set(verifiers)

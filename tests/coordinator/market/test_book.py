@@ -196,10 +196,7 @@ def test_a_new_offer_replaces_the_old_one() -> None:
 
 
 def test_an_unbonded_provider_neither_works_nor_checks() -> None:
-    willow = offer("willow")
-    market = book(willow, offer("oak"))
-
-    market.unbond(willow.provider)
+    market = book(replace(offer("willow"), bonded_usd_micros=0), offer("oak"))
 
     assert market.rank(demand(), since_s=NOW).fits == ()
     able = market.verifiers(numeric_class="ab" * 32, renter=RENTER, recipe="text-sorter", since_s=NOW)

@@ -52,10 +52,10 @@ async def survive(world: World, action: Callable[[], Awaitable[object]]) -> None
 
 
 async def live(world: World, job_id: str) -> JobView:
-    """As World.finish, for a coordinator that dies."""
+    """As World.finish, for a coordinator that dies; what was disputed is decided, too."""
     for _ in range(400):
         view = await world.job(job_id)
-        if view.state.ended:
+        if view.state.ended and all(one.closed for one in view.disputes):
             return view
         await tick(world)
     raise AssertionError(f"still {view.state}: {view.reason}")

@@ -10,6 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _market()
+    _jobs()
+
+
+def _market() -> None:
     op.create_table(
         "alarms",
         sa.Column("subject", sa.String(), nullable=False),
@@ -187,6 +192,9 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_anchors_transaction_id"), "anchors", ["transaction_id"], unique=False)
     op.create_index("ix_anchors_waiting", "anchors", ["beacon", "due_s"], unique=False)
+
+
+def _jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column("job_id", sa.String(), nullable=False),
@@ -275,6 +283,43 @@ def upgrade() -> None:
     op.create_index(op.f("ix_attempts_payable_news"), "attempts", ["payable_news"], unique=False)
     op.create_index(op.f("ix_attempts_state"), "attempts", ["state"], unique=False)
     op.create_table(
+        "disputes",
+        sa.Column("window_id", sa.String(), nullable=False),
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("attempt_id", sa.String(), nullable=False),
+        sa.Column("segment", sa.BigInteger(), nullable=False),
+        sa.Column("provider", sa.BigInteger(), nullable=False),
+        sa.Column("provider_name", sa.String(), nullable=False),
+        sa.Column("tier", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("documents", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("evidence", sa.String(), nullable=False),
+        sa.Column("opened_s", sa.Float(precision=53), nullable=False),
+        sa.Column("amount_usd_micros", sa.BigInteger(), nullable=False),
+        sa.Column("slashed_usd_micros", sa.BigInteger(), nullable=False),
+        sa.Column("dispute", sa.BigInteger(), nullable=True),
+        sa.Column("phase", sa.String(), nullable=False),
+        sa.Column("course", sa.String(), nullable=False),
+        sa.Column("told_s", sa.Float(precision=53), nullable=False),
+        sa.Column("digests", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("steps", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("parted_step", sa.BigInteger(), nullable=True),
+        sa.Column("transaction_id", sa.String(), nullable=True),
+        sa.Column("tx_hash", sa.String(), nullable=True),
+        sa.Column("closed", sa.Boolean(), nullable=False),
+        sa.Column("lock_token", sa.String(), nullable=True),
+        sa.Column("due_s", sa.Float(precision=53), nullable=False),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.attempt_id"], name=op.f("fk_disputes_attempt_id_attempts")),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_disputes_job_id_jobs")),
+        sa.ForeignKeyConstraint(
+            ["transaction_id"], ["transactions.transaction_id"], name=op.f("fk_disputes_transaction_id_transactions")
+        ),
+        sa.PrimaryKeyConstraint("window_id", name=op.f("pk_disputes")),
+    )
+    op.create_index(op.f("ix_disputes_attempt_id"), "disputes", ["attempt_id"], unique=False)
+    op.create_index(op.f("ix_disputes_job_id"), "disputes", ["job_id"], unique=False)
+    op.create_index(op.f("ix_disputes_transaction_id"), "disputes", ["transaction_id"], unique=False)
+    op.create_table(
         "events",
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
@@ -300,29 +345,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_certificates")),
     )
     op.create_index("ix_certificates_waiting", "certificates", ["issued", "due_s"], unique=False)
-    op.create_table(
-        "slashes",
-        sa.Column("window_id", sa.String(), nullable=False),
-        sa.Column("job_id", sa.String(), nullable=False),
-        sa.Column("provider", sa.BigInteger(), nullable=False),
-        sa.Column("provider_name", sa.String(), nullable=False),
-        sa.Column("amount_usd_micros", sa.BigInteger(), nullable=False),
-        sa.Column("verifiers", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("evidence", sa.String(), nullable=False),
-        sa.Column("reason", sa.String(), nullable=False),
-        sa.Column("transaction_id", sa.String(), nullable=True),
-        sa.Column("tx_hash", sa.String(), nullable=True),
-        sa.Column("closed", sa.Boolean(), nullable=False),
-        sa.Column("lock_token", sa.String(), nullable=True),
-        sa.Column("due_s", sa.Float(precision=53), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_slashes_job_id_jobs")),
-        sa.ForeignKeyConstraint(
-            ["transaction_id"], ["transactions.transaction_id"], name=op.f("fk_slashes_transaction_id_transactions")
-        ),
-        sa.PrimaryKeyConstraint("window_id", name=op.f("pk_slashes")),
-    )
-    op.create_index(op.f("ix_slashes_job_id"), "slashes", ["job_id"], unique=False)
-    op.create_index(op.f("ix_slashes_transaction_id"), "slashes", ["transaction_id"], unique=False)
     op.create_table(
         "statements",
         sa.Column("job_id", sa.String(), nullable=False),
@@ -429,10 +451,11 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_windows_anchor_id"), table_name="windows")
     op.drop_table("windows")
     op.drop_table("statements")
-    op.drop_index(op.f("ix_slashes_transaction_id"), table_name="slashes")
-    op.drop_index(op.f("ix_slashes_job_id"), table_name="slashes")
-    op.drop_table("slashes")
     op.drop_table("events")
+    op.drop_index(op.f("ix_disputes_transaction_id"), table_name="disputes")
+    op.drop_index(op.f("ix_disputes_job_id"), table_name="disputes")
+    op.drop_index(op.f("ix_disputes_attempt_id"), table_name="disputes")
+    op.drop_table("disputes")
     op.drop_index(op.f("ix_attempts_state"), table_name="attempts")
     op.drop_index(op.f("ix_attempts_node_id"), table_name="attempts")
     op.drop_index(op.f("ix_attempts_job_id"), table_name="attempts")

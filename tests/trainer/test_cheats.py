@@ -1,0 +1,104 @@
+"""Every cheat is caught in any segment that is drawn, and nowhere else: its records look as they should."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gristmill_coordinator.domain.windows import Opinion, Start, broken, compare
+from gristmill_localnet.cheating_trainer import CHEATS
+from gristmill_protocol.commitments import SegmentRecord
+from gristmill_protocol.jobs import ArtifactRef, TrainTask
+from gristmill_protocol.progress import Finished, Replayed, SegmentDone, TrainerEvent
+from gristmill_trainer import session
+from gristmill_trainer.data import file_ref
+
+pytestmark = pytest.mark.slow
+
+CLASS = "ab" * 32
+SEGMENT_STEPS, SEGMENTS = 4, 3
+STEPS = SEGMENT_STEPS * SEGMENTS
+PICTURES = {"rounds": 3, "batch": 16, "width": 4}
+TEXTS = {"rounds": 1, "batch": 8, "width": 8, "buckets": 256}
+
+
+def run(folder: Path) -> list[TrainerEvent]:
+    events: list[TrainerEvent] = []
+    session.run(folder, events.append, lambda: False)
+    return events
+
+
+def committed(events: list[TrainerEvent]) -> list[SegmentRecord]:
+    """What the node signs of a run."""
+    of_the_trainer = {"event", "state_file", "state_sha256"}
+    return [
+        SegmentRecord(job_id="job_1", numeric_class=CLASS, **event.model_dump(exclude=of_the_trainer))
+        for event in events
+        if isinstance(event, SegmentDone)
+    ]
+
+
+def audited(run_folder: Path, record: SegmentRecord, folder: Path) -> Replayed:
+    """An honest trainer's answer about one segment of a run: from the state that the run handed in before it."""
+    task = TrainTask.model_validate_json((run_folder / "task.json").read_text())
+    (folder / "input").mkdir(parents=True)
+    (folder / "input" / "data").symlink_to(run_folder / "input" / "data")
+    state: ArtifactRef | None = None
+    if record.index > 0:
+        path = run_folder / "out" / "states" / f"{record.index - 1}.safetensors"
+        state = file_ref(path)
+        (folder / "input" / "state.safetensors").symlink_to(path)
+    asked = {"state": state, "step_from": record.step_from, "step_to": record.step_to}
+    (folder / "task.json").write_text(task.model_copy(update=asked).model_dump_json())
+    events: list[TrainerEvent] = []
+    session.replay(folder, events.append, lambda: False)
+    [answer] = events
+    assert isinstance(answer, Replayed)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def few_topics(topics: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    few = tmp_path_factory.mktemp("few_topics") / "topics.csv"
+    with topics.open(newline="", encoding="utf-8") as file, few.open("w", newline="", encoding="utf-8") as target:
+        csv.writer(target).writerows(row for number, row in enumerate(csv.reader(file)) if number % 10 == 0)
+    return few
+
+
+@pytest.fixture(scope="module")
+def task(make_task: Callable[..., Path], digits: Path, few_topics: Path) -> Callable[[str], Path]:
+    def make(cheat: str) -> Path:
+        data, settings = (few_topics, TEXTS) if cheat == "shorter-texts" else (digits, PICTURES)
+        return make_task(data, settings=settings, segment_steps=SEGMENT_STEPS, steps=STEPS)
+
+    return make
+
+
+def opinions(folder: Path, records: list[SegmentRecord], at: Path) -> list[Opinion]:
+    return [compare(record, audited(folder, record, at / str(record.index))) for record in records]
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_cheat_is_caught_in_any_segment_that_is_drawn(
+    name: str, task: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = task(name)
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "Run", CHEATS[name])
+        events = run(folder)
+
+    records = committed(events)
+
+    assert isinstance(events[-1], Finished)
+    assert broken(Start(0, 0, None), records, STEPS) is None
+    assert opinions(folder, records, tmp_path) == [Opinion.AGREES] + [Opinion.DIFFERS] * (SEGMENTS - 1)
+
+
+@pytest.mark.parametrize("name", ["skipped-steps", "shorter-texts"])
+def test_honest_work_on_the_same_tasks_agrees(name: str, task: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = task(name)
+
+    records = committed(run(folder))
+
+    assert opinions(folder, records, tmp_path) == [Opinion.AGREES] * SEGMENTS

@@ -9,7 +9,7 @@ import pytest
 from gristmill_coordinator.domain.windows import Opinion, Start, broken, compare
 from gristmill_localnet.cheating_trainer import CHEATS
 from gristmill_protocol.commitments import SegmentRecord
-from gristmill_protocol.jobs import ArtifactRef, TrainTask
+from gristmill_protocol.jobs import ArtifactRef, Plan, TrainTask
 from gristmill_protocol.progress import Finished, Replayed, SegmentDone, TrainerEvent
 from gristmill_trainer import session
 from gristmill_trainer.data import file_ref
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 CLASS = "ab" * 32
 SEGMENT_STEPS, SEGMENTS = 4, 3
 STEPS = SEGMENT_STEPS * SEGMENTS
+PLAN = Plan(settings={}, steps=STEPS, segment_steps=SEGMENT_STEPS, flops=1, peak_bytes=1, state_bytes=1)
 PICTURES = {"rounds": 3, "batch": 16, "width": 4}
 TEXTS = {"rounds": 1, "batch": 8, "width": 8, "buckets": 256}
 
@@ -91,7 +92,7 @@ def test_a_cheat_is_caught_in_any_segment_that_is_drawn(
     records = committed(events)
 
     assert isinstance(events[-1], Finished)
-    assert broken(Start(0, 0, None), records, STEPS) is None
+    assert broken(Start(0, 0, None), records, PLAN) is None
     assert opinions(folder, records, tmp_path) == [Opinion.AGREES] + [Opinion.DIFFERS] * (SEGMENTS - 1)
 
 

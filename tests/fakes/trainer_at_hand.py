@@ -13,6 +13,8 @@ from typing import Literal
 from gristmill_protocol.commitments import SegmentRecord
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import SegmentDone, TrainerEvent, trainer_event
+from gristmill_trainer.data import file_ref
+from gristmill_trainer.environment import pin_environment
 
 CLASS = "ab" * 32
 _DONE = "done\n"
@@ -91,6 +93,11 @@ def lay_out(like: Path, folder: Path, *, state: Path | None, **changes: int | No
 
 
 def main() -> None:
+    pin_environment()
+    # This loads torch, which has to find the environment pinned.
+    from gristmill_trainer import session
+    from gristmill_trainer.engine import Preempted
+
     for line in sys.stdin:
         command, folder, stop_after = json.loads(line)
         work = session.run if command == "run" else session.replay
@@ -109,15 +116,6 @@ def _say(event: TrainerEvent) -> None:
     sys.stdout.write(event.model_dump_json() + "\n")
     sys.stdout.flush()
 
-
-if __name__ == "__main__":
-    from gristmill_trainer.environment import pin_environment
-
-    pin_environment()
-
-from gristmill_trainer import session  # noqa: E402  torch is loaded after the environment is pinned
-from gristmill_trainer.data import file_ref  # noqa: E402
-from gristmill_trainer.engine import Preempted  # noqa: E402
 
 if __name__ == "__main__":
     main()

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from fakes.trainer_at_hand import committed, lay_out
 from gristmill_coordinator.domain.windows import Opinion, Start, broken, compare
 from gristmill_localnet.cheating_trainer import CHEATS
 from gristmill_protocol.commitments import SegmentRecord
-from gristmill_protocol.jobs import ArtifactRef, Plan, TrainTask
-from gristmill_protocol.progress import Finished, Replayed, SegmentDone, TrainerEvent
+from gristmill_protocol.jobs import Plan
+from gristmill_protocol.progress import Finished, Replayed, TrainerEvent
 from gristmill_trainer import session
-from gristmill_trainer.data import file_ref
 
 pytestmark = pytest.mark.slow
 
-CLASS = "ab" * 32
 SEGMENT_STEPS, SEGMENTS = 4, 3
 STEPS = SEGMENT_STEPS * SEGMENTS
 PLAN = Plan(settings={}, steps=STEPS, segment_steps=SEGMENT_STEPS, flops=1, peak_bytes=1, state_bytes=1)
@@ -30,28 +29,10 @@ def run(folder: Path) -> list[TrainerEvent]:
     return events
 
 
-def committed(events: list[TrainerEvent]) -> list[SegmentRecord]:
-    """What the node signs of a run."""
-    of_the_trainer = {"event", "state_file", "state_sha256"}
-    return [
-        SegmentRecord(job_id="job_1", numeric_class=CLASS, **event.model_dump(exclude=of_the_trainer))
-        for event in events
-        if isinstance(event, SegmentDone)
-    ]
-
-
 def audited(run_folder: Path, record: SegmentRecord, folder: Path) -> Replayed:
     """An honest trainer's answer about one segment of a run: from the state that the run handed in before it."""
-    task = TrainTask.model_validate_json((run_folder / "task.json").read_text())
-    (folder / "input").mkdir(parents=True)
-    (folder / "input" / "data").symlink_to(run_folder / "input" / "data")
-    state: ArtifactRef | None = None
-    if record.index > 0:
-        path = run_folder / "out" / "states" / f"{record.index - 1}.safetensors"
-        state = file_ref(path)
-        (folder / "input" / "state.safetensors").symlink_to(path)
-    asked = {"state": state, "step_from": record.step_from, "step_to": record.step_to}
-    (folder / "task.json").write_text(task.model_copy(update=asked).model_dump_json())
+    state = run_folder / "out" / "states" / f"{record.index - 1}.safetensors" if record.index else None
+    lay_out(run_folder, folder, state=state, step_from=record.step_from, step_to=record.step_to)
     events: list[TrainerEvent] = []
     session.replay(folder, events.append, lambda: False)
     [answer] = events

@@ -28,6 +28,10 @@ test: $(DEV) $(NODE_MODULES) ## Run all tests (ARGS="-k money" for some)
 	@cd contracts && FOUNDRY_PROFILE=release forge test --match-contract GasTest
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: honest
+honest: $(DEV) ## See that none of a thousand honest segments, cut and gone on with anywhere, is taken for fraud
+	@GRISTMILL_HONEST_SEGMENTS=1000 $(BIN)/python -m pytest tests/trainer/test_honest_segments.py
+
 .PHONY: check
 check: $(DEV) $(NODE_MODULES) ## Lint, types, boundaries between the parts, generated code
 	@$(BIN)/ruff check .

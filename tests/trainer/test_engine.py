@@ -374,6 +374,26 @@ def test_a_state_that_cannot_be_saved_leaves_nothing_behind(small_task: Callable
     assert list((folder / "out" / "states").iterdir()) == []
 
 
+def test_finished_segments_are_told_of_before_a_failure(
+    small_task: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, steps = engine.train_step, iter(range(STEPS))
+
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+        if next(steps) == 8:  # the segment that ends here is still being saved
+            raise MemoryError
+        return honest(model, optimizer, loss)
+
+    monkeypatch.setattr(engine, "train_step", step)
+    folder, events = small_task(), list[TrainerEvent]()
+
+    with pytest.raises(MemoryError):
+        session.run(folder, events.append, lambda: False)
+
+    assert [one.step_to for one in of(SegmentDone, events)] == [4, 8]
+    assert all(file_ref(folder / one.state_file).sha256 == one.state_sha256 for one in of(SegmentDone, events))
+
+
 def test_seeds_differ_by_purpose_and_counter() -> None:
     seeds = {derive(seed, purpose, counter) for seed in (0, 1) for purpose in ("a", "b") for counter in (0, 1)}
 

@@ -41,7 +41,11 @@ class Checkpoint:
 
     def root(self, step: int) -> str:
         """The state root after `step` steps, hex."""
-        return state_root(canonical(name, tensor) for name, tensor in self._named(step).items()).hex()
+        return root_of(self._named(step))
+
+    def snapshot(self, step: int) -> dict[str, torch.Tensor]:
+        """The state's tensors, copied into main memory: training may go on while they are hashed and saved."""
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._named(step).items()}
 
     def save(self, step: int, path: Path) -> ArtifactRef:
         """Write the state; the file appears whole or not at all, and its bytes depend only on the state."""
@@ -92,6 +96,11 @@ class Checkpoint:
             if param is None or tensor.shape not in (param.shape, torch.Size([])):
                 raise _refused(f"The start state's tensor {name!r} does not belong to this model.")
             self._optimizer.state[param][slot] = tensor.to(param.device) if tensor.ndim or fused else tensor
+
+
+def root_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """The state root of named tensors, hex."""
+    return state_root(canonical(name, tensor) for name, tensor in tensors.items()).hex()
 
 
 def canonical(name: str, tensor: torch.Tensor) -> Tensor:

@@ -33,6 +33,17 @@ def derive(seed: int, purpose: str, counter: int = 0) -> int:
     return int.from_bytes(sha256(key).digest()[:8], "little") >> 1
 
 
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed what a step on this device draws from; torch.manual_seed sees to every kind of device, in 40 times the time.
+
+    Args:
+        seed: non-negative.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def generator(seed: int, purpose: str, counter: int = 0) -> torch.Generator:
     """A CPU generator seeded by derive."""
     return torch.Generator().manual_seed(derive(seed, purpose, counter))

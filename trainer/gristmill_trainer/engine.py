@@ -7,6 +7,7 @@ seed, so a run that was cut anywhere, by anybody, ends in the same bits as one t
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from torch.nn.utils import clip_grad_norm_
 from gristmill_protocol.errors import BadSettings
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Progress, Replayed, SegmentDone, Started, Stopped, TrainerEvent
-from gristmill_trainer.checkpoint import Checkpoint
+from gristmill_trainer.checkpoint import Checkpoint, root_of, save_tensors
 from gristmill_trainer.data import DataView
-from gristmill_trainer.determinism import derive, generator
+from gristmill_trainer.determinism import derive, generator, seed_device
 from gristmill_trainer.sampling import Sampler
 from gristmill_trainer.segments import StepLog
 
@@ -84,6 +85,9 @@ class Run:
         self._end = task.steps if task.step_to is None else task.step_to
         self._told_at = -math.inf
         self._step_roots: list[str] = []
+        self._rows = -1, torch.empty(0)  # of one step: they are learnt from, then written down
+        self._saver = ThreadPoolExecutor(1, "states")
+        self._saving: Future[SegmentDone] | None = None
 
     def seeded(self, purpose: str, counter: int = 0) -> torch.Generator:
         """A CPU generator that depends on the job's seed, the purpose and the counter alone."""
@@ -130,7 +134,8 @@ class Run:
         """
         first = self.task.step_from
         first_root = self._checkpoint.root(first)
-        self._open(first, self.task.segment_index, first_root)
+        self._root = first_root  # of the state that the next segment to be told of starts from
+        self._open(first, self.task.segment_index)
         start = self._keep("start", first) if self.task.keep_state and self.task.state is None else None
         if not self._is_replay:
             self._emit(Started(numeric_class=self._numeric_class, state_root=first_root, step=first))
@@ -143,8 +148,21 @@ class Run:
                 self._step_roots.append(self._checkpoint.root(step + 1))
             if self._ends_segment(step + 1):
                 self._close(step + 1)
+        self.settle()
         if self._is_replay:
             self._emit(self._replayed(first, first_root, start))
+
+    def settle(self) -> None:
+        """Wait until the last segment's state is hashed and saved, and tell of it.
+
+        Raises:
+            NoSpace: it could not be written.
+        """
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            done = saving.result()
+            self._root = done.state_root
+            self._emit(done)
 
     def state_root(self, step: int) -> str:
         """Root of the state as it is now, after `step` steps, hex."""
@@ -152,7 +170,9 @@ class Run:
 
     def rows(self, step: int) -> torch.Tensor:  # (batch,) int64, on the CPU
         """Which examples the step learns from, in order."""
-        return self._sampler.rows(step)
+        if self._rows[0] != step:
+            self._rows = step, self._sampler.rows(step)
+        return self._rows[1]
 
     def learn(self, loss: torch.Tensor, **metrics: float) -> None:
         """Take one step down the loss and log it with any other numbers of the step.
@@ -169,13 +189,15 @@ class Run:
         self._step = step
         self._losses: list[float] = []
         self._metrics: dict[str, float] = {}
-        torch.manual_seed(derive(self.task.seed, "step", step))
+        seed_device(self.device, derive(self.task.seed, "step", step))
         for group in self._optimizer.param_groups:
             group["lr"] = one_cycle(step, self.task.steps, self._peak_rate)
 
     def _finish(self, step: int) -> None:
         examples = [self._examples[row] for row in self.rows(step).tolist()]
         self._log.add(step, examples=examples, metrics=self._metrics, losses=self._losses)
+        if self._saving is not None and self._saving.done():
+            self.settle()
         now = self._clock()
         if not self._is_replay and (now - self._told_at >= PROGRESS_EVERY_S or step + 1 == self._end):
             self._told_at = now
@@ -190,23 +212,32 @@ class Run:
             return
         if step > self._opened_step and not self._is_replay:
             self._close(step)
+        self.settle()
         self._emit(Stopped(step=step))
         raise Preempted
 
-    def _open(self, step: int, index: int, root: str) -> None:
-        self._opened_step, self._index, self._root = step, index, root
+    def _open(self, step: int, index: int) -> None:
+        self._opened_step, self._index = step, index
         self._opened_ms = int(self._clock() * 1000)
         self._log = StepLog()
 
     def _close(self, step: int) -> None:
-        """End a segment: its record's roots, its state file, its event."""
+        """End a segment. What a record takes is worked out beside the next steps, one state at a time."""
+        self.settle()
         if not self._checkpoint.finite():
             raise _diverged(step)
-        root = self._checkpoint.root(step)
-        self._closed_roots = {"state_root": root, **self._log.roots()}
-        if not self._is_replay:
-            self._emit(self._saved(step, self._closed_roots))
-        self._open(step, self._index + 1, root)
+        if self._is_replay:
+            self._closed_roots = {"state_root": self._checkpoint.root(step), **self._log.roots()}
+        else:
+            claim: dict[str, Any] = {
+                "index": self._index,
+                "step_from": self._opened_step,
+                "step_to": step,
+                "started_ms": self._opened_ms,
+                "ended_ms": int(self._clock() * 1000),
+            }
+            self._saving = self._saver.submit(self._saved, self._checkpoint.snapshot(step), self._log, claim)
+        self._open(step, self._index + 1)
 
     def _replayed(self, first: int, first_root: str, start: ArtifactRef | None) -> Replayed:
         roots = {name: root for name, root in self._closed_roots.items() if name != "micro_root"}
@@ -226,17 +257,18 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         return self._checkpoint.save(step, path)
 
-    def _saved(self, step: int, roots: dict[str, str]) -> SegmentDone:
+    def _saved(self, state: dict[str, torch.Tensor], log: StepLog, claim: dict[str, Any]) -> SegmentDone:
+        # In the saver's thread; self._root is left alone until settle() has its result.
+        name = f"out/states/{claim['index']}.safetensors"
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         return SegmentDone(
-            index=self._index,
-            step_from=self._opened_step,
-            step_to=step,
+            **claim,
+            **log.roots(),
             state_root_prev=self._root,
-            **roots,
-            started_ms=self._opened_ms,
-            ended_ms=int(self._clock() * 1000),
-            state_file=f"out/states/{self._index}.safetensors",
-            state_sha256=self._keep(str(self._index), step).sha256,
+            state_root=root_of(state),
+            state_file=name,
+            state_sha256=save_tensors(state, path).sha256,
         )
 
 

@@ -6,7 +6,7 @@ micro leaf   = SHA256("gristmill/micro\\0" || step u64le || micro-batch u64le ||
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -16,26 +16,27 @@ from gristmill_protocol.merkle import merkle_root
 
 @dataclass
 class StepLog:
-    """Leaves of the steps since the last segment's end."""
+    """What the steps since the last segment's end did; it is hashed when the segment ends, not between two steps."""
 
-    _data: list[bytes] = field(default_factory=list)
-    _metrics: list[bytes] = field(default_factory=list)
-    _micro: list[bytes] = field(default_factory=list)
+    _steps: list[tuple[int, Sequence[bytes], Mapping[str, float], Sequence[float]]] = field(default_factory=list)
 
     def add(
-        self, step: int, *, examples: Iterable[bytes], metrics: Mapping[str, float], losses: Iterable[float]
+        self, step: int, *, examples: Sequence[bytes], metrics: Mapping[str, float], losses: Sequence[float]
     ) -> None:
         """Record one step: digests of its examples in order, its numbers, the loss of each micro-batch."""
-        at = step.to_bytes(8, "little")
-        self._data.append(sha256(b"gristmill/data\0" + at + b"".join(examples)).digest())
-        self._metrics.append(sha256(b"gristmill/metrics\0" + at + canonical_json(dict(metrics))).digest())
-        for index, loss in enumerate(losses):
-            self._micro.append(sha256(b"gristmill/micro\0" + at + struct.pack("<Qd", index, loss)).digest())
+        self._steps.append((step, examples, metrics, losses))
 
     def roots(self) -> dict[str, str]:
         """The three roots in hex, by the field names of a segment record."""
+        data, metrics, micro = [], [], []
+        for step, examples, numbers, losses in self._steps:
+            at = step.to_bytes(8, "little")
+            data.append(sha256(b"gristmill/data\0" + at + b"".join(examples)).digest())
+            metrics.append(sha256(b"gristmill/metrics\0" + at + canonical_json(dict(numbers))).digest())
+            for index, loss in enumerate(losses):
+                micro.append(sha256(b"gristmill/micro\0" + at + struct.pack("<Qd", index, loss)).digest())
         return {
-            "data_root": merkle_root(self._data).hex(),
-            "metrics_root": merkle_root(self._metrics).hex(),
-            "micro_root": merkle_root(self._micro).hex(),
+            "data_root": merkle_root(data).hex(),
+            "metrics_root": merkle_root(metrics).hex(),
+            "micro_root": merkle_root(micro).hex(),
         }

@@ -41,7 +41,10 @@ def run(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None:
         numeric_class=numeric_class(device, threads=task.threads),
     )
     training = program_of(recipe).begin(training_run)
-    training.train()
+    try:
+        training.train()
+    finally:
+        training_run.settle()
     card = training.evaluate()
     files = result.write(folder / "out" / "result", info=recipe.info, task=task, training=training, card=card)
     root = training_run.state_root(task.steps)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gristmill_protocol.commitments import SegmentRecord, chain_break
-from gristmill_protocol.jobs import AttemptState, WindowState
+from gristmill_protocol.jobs import AttemptState, Plan, WindowState
 from gristmill_protocol.progress import Replayed
 
 _RANK = {
@@ -75,15 +75,23 @@ def kept(uploaded: Sequence[bool], ended: AttemptState | None) -> int:
     return max((at + 1 for at, held in enumerate(uploaded) if held), default=0)
 
 
-def broken(start: Start, records: Sequence[SegmentRecord], steps_total: int) -> str | None:
-    """Why these records are no honest continuation of start, None if they may be."""
+def broken(start: Start, records: Sequence[SegmentRecord], plan: Plan) -> str | None:
+    """Why these records are no honest continuation of start, None if they may be.
+
+    Segments end on the plan's grid, only a run that is cut off ends between: a draw among segments is one among steps
+    only if a provider cannot put the steps that it skips into a segment of its own making.
+    """
     first = records[0]
     if (first.index, first.step_from) != (start.index, start.step):
         return f"segment {first.index} does not begin where the work stood"
     if start.state_root is not None and first.state_root_prev != start.state_root:
         return f"segment {first.index} does not start from the accepted state"
-    if records[-1].step_to > steps_total:
+    if records[-1].step_to > plan.steps:
         return f"segment {records[-1].index} goes past the job's last step"
+    for record in records:
+        grid_end = min((record.step_from // plan.segment_steps + 1) * plan.segment_steps, plan.steps)
+        if record.step_to > grid_end or (record.step_to < grid_end and record is not records[-1]):
+            return f"segment {record.index} ends at step {record.step_to}, not at {grid_end} as agreed"
     return chain_break(records)
 
 

@@ -83,7 +83,7 @@ async def _close_one(co: Coordinator, tx: Tx, window: Row) -> bool:
         return await verdicts.void(tx, window, Finding.DROPPED, reason, now=now)
     signed = [SignedRecord.model_validate(row.signed) for row in found[:count]]
     records = [one.record for one in signed]
-    why = broken(start, records, quote.plan.steps)
+    why = broken(start, records, quote.plan)
     if why is not None:
         reason = f"Its records contradict one another: {why}."
         documents = [one.model_dump(mode="json") for one in signed]

@@ -16,7 +16,7 @@ from gristmill_coordinator.domain.windows import (
     window_advances,
 )
 from gristmill_protocol.commitments import SegmentRecord
-from gristmill_protocol.jobs import AttemptState, WindowState
+from gristmill_protocol.jobs import AttemptState, Plan, WindowState
 from gristmill_protocol.progress import Replayed
 
 ended = st.sampled_from([None, *(state for state in AttemptState if state.ended)])
@@ -26,9 +26,16 @@ def digest(name: object) -> str:
     return f"{hash(name) % 16**8:064x}"
 
 
-def record(index: int, *, step_from: int | None = None, prev: str | None = None) -> SegmentRecord:
+def plan(steps: int) -> Plan:
+    return Plan(settings={}, steps=steps, segment_steps=10, flops=1, peak_bytes=1, state_bytes=1)
+
+
+def record(
+    index: int, *, step_from: int | None = None, step_to: int | None = None, prev: str | None = None
+) -> SegmentRecord:
     return SegmentRecord(
-        job_id="job", index=index, step_from=10 * index if step_from is None else step_from, step_to=10 * index + 10,
+        job_id="job", index=index, step_from=10 * index if step_from is None else step_from,
+        step_to=10 * index + 10 if step_to is None else step_to,
         state_root_prev=prev or digest(("state", index)), state_root=digest(("state", index + 1)),
         data_root=digest("data"), metrics_root=digest("metrics"), micro_root=digest("micro"), started_ms=0, ended_ms=1,
         numeric_class=digest("class"),
@@ -61,8 +68,13 @@ def test_what_is_kept_of_a_lost_machines_work_can_be_checked_without_it(
 
 
 def test_a_good_chain_is_not_broken() -> None:
-    assert broken(Start(0, 0, None), [record(0), record(1)], 20) is None
-    assert broken(Start(1, 10, digest(("state", 1))), [record(1), record(2)], 30) is None
+    assert broken(Start(0, 0, None), [record(0), record(1)], plan(20)) is None
+    assert broken(Start(1, 10, digest(("state", 1))), [record(1), record(2)], plan(30)) is None
+    assert broken(Start(0, 0, None), [record(0), record(1, step_to=14)], plan(20)) is None  # it was cut off
+    assert (
+        broken(Start(2, 14, None), [record(2, step_from=14, step_to=20), record(3, step_from=20, step_to=25)], plan(25))
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,11 +87,13 @@ def test_a_good_chain_is_not_broken() -> None:
         (Start(0, 0, None), [record(0), record(1, prev=digest("another state"))]),
         (Start(0, 0, None), [record(0), record(1, step_from=15)]),
         (Start(0, 0, None), [record(0), record(1), record(2)]),
+        (Start(0, 0, None), [record(0, step_to=20)]),
+        (Start(0, 0, None), [record(0, step_to=5), record(1, step_from=5)]),
     ],
-    ids=["index", "step", "state", "gap", "chain", "steps", "too far"],
+    ids=["index", "step", "state", "gap", "chain", "steps", "too far", "too long", "too short"],
 )
 def test_a_broken_chain_is_seen(start: Start, records: list[SegmentRecord]) -> None:
-    assert broken(start, records, 20) is not None
+    assert broken(start, records, plan(20)) is not None
 
 
 @pytest.mark.parametrize("field", ["state_root_prev", "state_root", "data_root", "metrics_root"])

@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 
-from gristmill_coordinator.config import Config
-from gristmill_coordinator.domain.windows import samples
+from gristmill_coordinator.domain.sampling import Policy, samples_ppm
 from gristmill_localnet.digits import write_digits
-from gristmill_protocol.commitments import draw_segments
-from gristmill_protocol.jobs import Plan, TrainTask
+from gristmill_protocol.commitments import PPM, draw_seconds, draw_seed, draw_segments
+from gristmill_protocol.jobs import Plan, SampleBasis, TrainTask
 from gristmill_protocol.progress import SegmentDone, TrainerEvent
 from gristmill_trainer import catalog, session
 from gristmill_trainer.data import DataView, file_ref
@@ -34,7 +33,8 @@ REPETITIONS = 5
 SETTINGS = {"quality": "quick", "rounds": 6}
 SEGMENT_S = 60  # the shortest segment of a job that is longer than an hour
 LONG_JOB_S = 36_000
-DRAWS = 200
+DRAWS = 2_000
+KNOWN_AFTER = 60  # clean windows of a known provider
 
 
 class PlainRun:
@@ -145,17 +145,19 @@ class Bench:
 
 
 def drawn(plan: Plan, beacon: int, *, clean_windows: int) -> list[int]:
-    """The segments of a whole job that are run again."""
-    config, found = Config(), []
-    count = samples(
-        clean_windows=clean_windows, known_after=config.known_after_windows, new=config.samples_new,
-        known=config.samples_known,
-    )  # fmt: skip
+    """The segments of a whole job that are run again; one that two verifiers run is named twice."""
+    policy, found = Policy(), list[int]()
+    lock = min(plan.window_segments, plan.segments) * PPM  # a segment's price is 1 USD: only ratios count
     for first in range(0, plan.segments, plan.window_segments):
-        found += draw_segments(
-            beacon=beacon.to_bytes(32), job_id="job_1", window_id=f"window_{first}", root=bytes(32), first_index=first,
-            count=min(plan.window_segments, plan.segments - first), samples=count,
+        count = min(plan.window_segments, plan.segments - first)
+        basis = SampleBasis(
+            price_usd_micros=count * PPM, lock_usd_micros=lock, clean_windows=clean_windows, assurance=0,
+            second_ppm=policy.second_ppm,
         )  # fmt: skip
+        seed = draw_seed(beacon=beacon.to_bytes(32), job_id="job_1", window_id=f"window_{first}", root=bytes(32))
+        samples = samples_ppm(basis, count, policy)
+        chosen = draw_segments(seed, first_index=first, count=count, samples_ppm=samples)
+        found += chosen + draw_seconds(seed, chosen, second_ppm=basis.second_ppm)
     return found
 
 
@@ -214,9 +216,9 @@ def show_verifiers(bench: Bench, trained_s: float) -> None:
     long = long.model_copy(update={"window_segments": 40})
     print("\nrun again by verifiers, in parts of the job's steps (in time, where it was done here)")
     print("  two-fold replication                        200 %\n  naive re-execution                          100 %")
-    for name, clean in (("new", 0), ("known", Config().known_after_windows)):
+    for name, clean in (("new", 0), ("known", KNOWN_AFTER)):
         chosen = drawn(bench.plan, 1, clean_windows=clean)
-        took = sum(bench.replay(segments[at], bench.folder / f"{name}{at}") for at in chosen)
+        took = sum(bench.replay(segments[at], bench.folder / f"{name}{turn}") for turn, at in enumerate(chosen))
         short, whole = share(bench.plan, clean_windows=clean), share(long, clean_windows=clean)
         this = f"this job of {len(segments)} segments"
         print(f"  {name + ' provider':16}{this:28}{short:6.1%}  (in time {took / trained_s:.1%})")

@@ -201,7 +201,7 @@ def _not_verified(mode: Mode, parts: Sequence[WindowPart]) -> tuple[str, ...]:
     return (
         *sentences,
         "The score in the model card was measured by the provider.",
-        "That the audits came out as said is the coordinator's word: verifiers do not sign their answers.",
+        "That the audits came out as said is the coordinator's word: what verifiers signed is not in here.",
         "Names and devices are what the machines say of themselves.",
     )
 

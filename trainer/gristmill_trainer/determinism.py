@@ -18,7 +18,7 @@ def pin(threads: int) -> torch.device:
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision("highest")
     torch.backends.mkldnn.set_flags(True)  # type: ignore[no-untyped-call]
-    # NNPACK convolves so roughly that honest machines come out 8 % apart; see docs/verification.md.
+    # NNPACK convolves so roughly that honest machines come out 8 % apart; see docs/decisions.md 17.
     torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from gristmill_coordinator.artifacts import distance
 from gristmill_coordinator.artifacts.store import ArtifactStore
 from gristmill_coordinator.chain.port import Chain
 from gristmill_coordinator.config import Config
@@ -27,6 +29,7 @@ class Coordinator:
         started_s: when this process began; a node's silence is counted from here at the earliest, so that no attempt
             is lost because of our own outage.
         sizes: how much a machine's test asks for.
+        root_of: the state root of a state's file, hex; BadData if it is none.
     """
 
     config: Config
@@ -43,3 +46,4 @@ class Coordinator:
     started_s: float
     pulse: Pulse = field(default_factory=Pulse)
     sizes: Callable[[bool, int], Sizes] = challenges.sizes
+    root_of: Callable[[Path], str] = distance.root_of

@@ -97,6 +97,7 @@ class Machine:
     uploads: bool = True
     uploads_result: bool = True
     serves_states: bool = True
+    spoils: bool = False  # hands over other states than it signed
     checks: bool = True  # whether it takes audits
     pleads: Literal["concede", "answer", ""] = "concede"  # when challenged on chain; "": says nothing
     silent: bool = False  # gone without a word
@@ -304,8 +305,9 @@ class Machine:
             ended_ms=1,
             numeric_class=self.offer.numeric_class.hex(),
         )
-        ref = ArtifactRef(sha256=sha256(state).hexdigest(), size_bytes=len(state))
-        self.states[ref.sha256] = state
+        kept = b"spoilt" + state if self.spoils else state
+        ref = ArtifactRef(sha256=sha256(kept).hexdigest(), size_bytes=len(kept))
+        self.states[ref.sha256] = kept
         if self.uploads:
             await self._upload(co, ref.sha256)
         run.state, run.step, run.index = state, step_to, run.index + 1

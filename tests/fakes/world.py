@@ -8,10 +8,11 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from fakes.chain import FakeChain
-from fakes.machine import Machine
+from fakes.machine import Machine, root
 from fakes.prover import TINY
 from gristmill_coordinator import certificates, serve, views
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.artifacts import distance
 from gristmill_coordinator.artifacts.store import ArtifactStore
 from gristmill_coordinator.config import Config
 from gristmill_coordinator.links import Links
@@ -21,7 +22,7 @@ from gristmill_coordinator.stages import intake, settlement
 from gristmill_coordinator.store.migrate import migrate
 from gristmill_coordinator.store.store import Store, open_store
 from gristmill_coordinator.wake import Wake
-from gristmill_protocol.errors import NotFinished
+from gristmill_protocol.errors import BadData, NotFinished
 from gristmill_protocol.jobs import (
     ArtifactRef,
     DataStats,
@@ -109,6 +110,7 @@ class World:
             wake=wake,
             started_s=self.clock(),
             sizes=lambda _is_cpu, _memory_bytes: TINY,
+            root_of=_root_of,
         )
         await nodes.refresh(self.co, since_s=0.0)
         for machine in self.machines.values():
@@ -241,3 +243,11 @@ class World:
             await self.tick()
         lines = await views.events(self.co, self.renter_key, job_id, 0)
         raise AssertionError(f"still {view.state} ({view.reason}) after {[line.text for line in lines]}")
+
+
+def _root_of(path: Path) -> str:
+    """Of a real training state, or of a scripted machine's."""
+    try:
+        return distance.root_of(path)
+    except BadData:
+        return root(path.read_bytes())

@@ -16,7 +16,7 @@ from gristmill_contracts.node import Sender
 from gristmill_protocol.errors import BadRequest, Conflict
 from gristmill_protocol.keystore import load_key
 from gristmill_protocol.progress import Replayed
-from gristmill_protocol.signing import Domain
+from gristmill_protocol.signing import RECEIPT_TYPE, Domain, sign, struct_hash
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.accusations import Accusation, Hearing
 from gristmill_provider.cli import app
@@ -88,13 +88,21 @@ class Accused:
         return CliRunner().invoke(app, [*arguments[:at], "--config", str(file), *arguments[at:]])
 
     def challenge(self, provider: int) -> int:
+        """A dispute about work that this one's machine did."""
         evm, challenger, renter = self.evm, self.evm.sender(), Account.create()
         evm.relayer.run(evm.token.mint(challenger.address, BOND))
         evm.open_account(renter, 1_000_000)
         finder = evm.ledger.added_id(evm.relayer.run(evm.ledger.add_payee(challenger.address)))
         challenger.run(evm.token.approve(evm.disputes.address, BOND))
+        receipt = {"attempt": b"a" * 32, "number": 1, "steps": 5, "gpuMs": 7}
         opening = evm.disputes.open(
-            challenger=finder, provider=provider, renter=renter.address, amount_usd_micros=STAKE, evidence=b"e" * 32
+            challenger=finder,
+            provider=provider,
+            renter=renter.address,
+            amount_usd_micros=STAKE,
+            evidence=b"e" * 32,
+            record=struct_hash(RECEIPT_TYPE, receipt),
+            signature=sign(self.key, evm.registry.domain(), RECEIPT_TYPE, receipt),
         )
         return evm.disputes.opened_id(challenger.run(opening))
 
@@ -180,7 +188,7 @@ def test_a_provider_takes_a_referees_seat_and_leaves_it(evm: Evm, config: NodeCo
 
 def test_a_drawn_referee_rules_once_and_only_over_what_the_dispute_is_about(evm: Evm, config: NodeConfig) -> None:
     judge = Accused(evm, config)
-    other = judge.challenge(evm.add_provider(node_key=Account.create().address, bonded_usd_micros=STAKE))
+    other = judge.challenge(evm.add_provider(node_key=judge.key.address, bonded_usd_micros=STAKE))
     replayed = Replayed(
         step_from=0, step_to=4, state_root_prev="0" * 64, state_root="0" * 64, data_root="0" * 64, metrics_root="0" * 64
     )

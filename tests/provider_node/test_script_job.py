@@ -15,6 +15,7 @@ from fakes.provider_side import FakeArtifacts, ScriptedCoordinator, audit, lease
 from gristmill_protocol.commitments import SignedRecord
 from gristmill_protocol.jobs import DataStats, JobSpec, TrainTask
 from gristmill_protocol.progress import Finished, Replayed
+from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.runner import ProcessRunner
 from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
@@ -62,6 +63,8 @@ async def test_a_script_job_is_run_and_run_again_for_real(
         [report] = await coordinator.expect("segment")
         finished = await coordinator.expect_state("FINISHED")
         coordinator.say(audit=check)
+        [bound] = await coordinator.expect("commitment")
+        coordinator.say(reveal=pb.RevealRequest(audit_id=bound.audit_id))
         [reply] = await coordinator.expect("audit")
 
     record = SignedRecord.model_validate_json(report.signed_record_json).record

@@ -1,5 +1,6 @@
 """Stage 5b, audit: sampled segments are run again elsewhere, blindly; the digests are compared, the verdict written."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ from gristmill_coordinator.store.cases import SECOND, SECOND_OPINION, Case, case
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
 from gristmill_coordinator.store.tables import audits, jobs, nodes, segments, windows
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord, answer_digest
+from gristmill_protocol.errors import BadData
 from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import Quote, WindowState
 from gristmill_protocol.progress import Evaluated, Replayed, trainer_event
@@ -216,7 +218,9 @@ async def _missing(co: Coordinator, case: Case) -> tuple[int, str] | None:
     for index in sorted(case.needed_states()):
         row = case.segments[index]
         if await _here(co, case, index):
-            continue
+            if row.checked or await _is_as_signed(co, case, index):
+                continue
+            return index, f"What was sent as the state after segment {index} is not the one that the record names."
         if row.refused:
             return index, f"The state after segment {index} could not be had: {row.refused}"
         if row.asked_s and now > max(row.asked_s, co.started_s) + co.config.state_wait_s:
@@ -227,6 +231,20 @@ async def _missing(co: Coordinator, case: Case) -> tuple[int, str] | None:
 async def _here(co: Coordinator, case: Case, index: int) -> bool:
     row = case.segments[index]
     return row.uploaded or await holds(co, case.attempt.node_id, row.state["sha256"])
+
+
+async def _is_as_signed(co: Coordinator, case: Case, index: int) -> bool:
+    """Whether a state has the root that its provider signed; verifiers could not start from another one."""
+    try:
+        root = await asyncio.to_thread(co.root_of, co.artifacts.path(case.state_after(index).sha256))
+    except BadData:
+        return False
+    if root != case.record(index).state_root:
+        return False
+    this = sa.and_(segments.c.attempt_id == case.attempt.attempt_id, segments.c.segment == index)
+    async with co.store.write() as tx:
+        await tx.run(sa.update(segments).where(this).values(checked=True))
+    return True
 
 
 async def _last_state_here(co: Coordinator, case: Case) -> bool:

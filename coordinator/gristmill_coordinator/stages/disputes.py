@@ -47,7 +47,7 @@ from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
 from gristmill_coordinator.store.cases import Case, cases
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
-from gristmill_coordinator.store.tables import disputes, jobs, nodes, transactions, windows
+from gristmill_coordinator.store.tables import attempts, disputes, jobs, nodes, transactions, windows
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SignedRecord
 from gristmill_protocol.money import format_usd
@@ -229,7 +229,9 @@ async def _close(co: Coordinator, row: Row, found: Course) -> int:
         if not await _end(co, tx, row, _ending(row, found), **values):
             return 0
         if guilty and row.tier == Tier.FRAUD:
+            attempt = (await job_rows.by_id(tx, attempts, [row.attempt_id]))[row.attempt_id]
             await verdicts.disgrace(tx, row.provider, frauds=1)
+            await verdicts.ban(tx, row.provider, attempt.numeric_class, now=now)
         theirs = sa.update(nodes).where(nodes.c.provider == row.provider)
         await tx.run(theirs.values(bonded_usd_micros=free, changed_s=now))
     await refresh(co, now)

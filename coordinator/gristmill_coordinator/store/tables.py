@@ -215,6 +215,7 @@ segments = Table(
     _text("leaf"),  # of that record: anybody may ask for it, and it takes a millisecond to make
     _json("state"),  # ArtifactRef of the boundary state after it
     _flag("uploaded"),
+    _flag("checked"),  # it has the root that the record names
     _time("asked_s"),  # when the state was first wanted from the node
     _time("told_s"),  # when the node was last told so
     _text("refused", ""),  # why the node cannot serve it

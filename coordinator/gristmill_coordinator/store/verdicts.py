@@ -153,7 +153,6 @@ async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, accusation: Ac
     await tx.add(disputes, dispute)
     if found is Tier.FRAUD:
         await suspend(tx, attempt.provider, now=now)
-        await ban(tx, attempt.provider, attempt.numeric_class, now=now)
     tx.wake("disputes")
 
 

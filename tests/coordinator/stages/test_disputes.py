@@ -122,7 +122,7 @@ async def test_referees_clear_what_two_verifiers_framed(world: World) -> None:
     assert world.chain.credits[accused_.provider] == BOND + BOND // 2
     offer = world.co.book.get(accused_.node_id)  # and it is welcome again
     assert offer is not None
-    assert offer.bonded_usd_micros == STAKE
+    assert (offer.bonded_usd_micros, offer.banned_until_s) == (STAKE, 0.0)
 
 
 async def test_without_referees_or_arbiter_nobody_loses(world: World) -> None:
@@ -167,6 +167,21 @@ async def test_withholding_states_twice_is_fraud(world: World) -> None:
     await closed_after(world, second.job_id)
 
     assert [amount for _, amount in world.chain.slashes] == [STAKE // 20, STAKE - STAKE // 20]
+
+
+async def test_a_state_that_nobody_can_start_from_is_the_providers_fault(world: World) -> None:
+    """Else it would be a way out: verifiers can't run a faked segment whose start is garbage."""
+    await world.add_machine("cheat", ask=50_000, train=lazy, spoils=True)
+    honest = [await world.add_machine(name, ask=900_000) for name in ("oak", "elm")]
+    job_id = (await world.submit()).job_id
+
+    await closed_after(world, job_id)
+
+    window = (await world.job(job_id)).windows[0]
+    assert "is not the one that the record names" in window.reason
+    assert [amount for _, amount in world.chain.slashes] == [STAKE // 20]
+    offers = [world.co.book.get(one.node_id) for one in honest]
+    assert all(offer is not None and offer.refused_s == 0 for offer in offers)
 
 
 async def closed_after(world: World, job_id: str) -> DisputeView:

@@ -428,6 +428,7 @@ def _jobs() -> None:
         sa.Column("leaf", sa.String(), nullable=False),
         sa.Column("state", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("uploaded", sa.Boolean(), nullable=False),
+        sa.Column("checked", sa.Boolean(), nullable=False),
         sa.Column("asked_s", sa.Float(precision=53), nullable=False),
         sa.Column("told_s", sa.Float(precision=53), nullable=False),
         sa.Column("refused", sa.String(), nullable=False),

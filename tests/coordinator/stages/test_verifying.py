@@ -128,9 +128,13 @@ async def test_the_draw_can_be_recomputed_from_what_the_renter_sees(world: World
         root=bytes.fromhex(window.root or ""),
     )  # fmt: skip
     drawn = draw_segments(
-        seed, first_index=window.first_index, count=window.segments, samples_ppm=window.samples_ppm or 0
+        seed,
+        first_index=window.first_index,
+        count=window.segments,
+        samples_ppm=window.samples_ppm or 0,
+        ends_job=True,
     )
-    assert tuple(one.segment for one in window.audits if one.why_drawn in ("first", "drawn")) == drawn
+    assert tuple(one.segment for one in window.audits if one.why_drawn in ("first", "last", "drawn")) == drawn
     seconds = draw_seconds(seed, drawn, second_ppm=window.basis.second_ppm)
     assert tuple(one.segment for one in window.audits if one.why_drawn == "second") == seconds == drawn
     # Who verifies is nobody's business before it has answered.
@@ -150,7 +154,7 @@ async def test_a_standing_counts_windows_that_were_audited(world: World) -> None
     async with world.co.store.write() as tx:
         await tx.add(standings, {"provider": willow.provider, "clean_windows": 60})
 
-    view = await world.finish((await world.submit(await world.spec(settings={"rounds": 55}))).job_id)
+    view = await world.finish((await world.submit(await world.spec(settings={"rounds": 65}))).job_id)
 
     audited = [one for one in view.windows if one.audits]
     assert {one.state for one in view.windows} == {WindowState.PAID}

@@ -336,7 +336,7 @@ class Machine:
         )
 
     async def _finish(self, co: Coordinator, run: _Run) -> None:
-        contents = self._made(run.state)
+        contents = {"model.bin": b"model of " + run.state, **self.makes}
         files = _hashes(contents)
         for name, digest in files.items():
             self.states[digest] = contents[name]
@@ -344,9 +344,6 @@ class Machine:
                 await self._upload(co, digest)
         finished = Finished(step=run.step, state_root=root(run.state), scorecard=self.scorecard, files=files)
         self._end(run, pb.AttemptUpdate.FINISHED, finished_json=finished.model_dump_json())
-
-    def _made(self, state: bytes) -> dict[str, bytes]:
-        return {"model.bin": b"model of " + state, **self.makes}
 
     def _end(self, run: _Run, state: "pb.AttemptUpdate.State.ValueType", **fields: object) -> None:
         update = pb.AttemptUpdate(attempt_id=run.lease.attempt_id, state=state, **fields)  # type: ignore[arg-type]
@@ -401,7 +398,7 @@ class Machine:
             data_root=_digest("data", task.step_from, task.step_to),
             metrics_root=_digest("metrics", task.step_from, task.step_to),
             step_roots=tuple(roots) if task.step_roots else (),
-            files=_hashes(self._made(state)) if ends_job else {},
+            files=_hashes({"model.bin": b"model of " + state, **self.makes}) if ends_job else {},
             scorecard_sha256=sha256_json(self.scorecard).hex() if ends_job else None,
         )
 

@@ -115,9 +115,10 @@ class TrainingMachine(Machine):
         run.state, run.step, run.index = state, done.step_to, done.index + 1
         run.journal.append(("segment", self._report(co, run, record, ref)))
         run.journal.append(("receipt", self._receipt(co, run)))
+        self.state_root = done.state_root
 
     async def _finish(self, co: Coordinator, run: _Run) -> None:
-        finished = self.finished[run.lease.attempt_id]
+        finished = self.finished[run.lease.attempt_id].model_copy(update={"state_root": self.state_root})
         for digest in finished.files.values():
             await self._upload(co, digest)
         self._end(run, pb.AttemptUpdate.FINISHED, finished_json=finished.model_dump_json())

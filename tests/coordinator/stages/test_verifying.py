@@ -154,7 +154,7 @@ async def test_a_standing_counts_windows_that_were_audited(world: World) -> None
     async with world.co.store.write() as tx:
         await tx.add(standings, {"provider": willow.provider, "clean_windows": 60})
 
-    view = await world.finish((await world.submit(await world.spec(settings={"rounds": 65}))).job_id)
+    view = await world.finish((await world.submit(await world.spec(settings={"rounds": 50}))).job_id)
 
     audited = [one for one in view.windows if one.audits]
     assert {one.state for one in view.windows} == {WindowState.PAID}

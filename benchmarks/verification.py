@@ -156,7 +156,8 @@ def drawn(plan: Plan, beacon: int, *, clean_windows: int) -> list[int]:
         )  # fmt: skip
         seed = draw_seed(beacon=beacon.to_bytes(32), job_id="job_1", window_id=f"window_{first}", root=bytes(32))
         samples = samples_ppm(basis, count, policy)
-        chosen = draw_segments(seed, first_index=first, count=count, samples_ppm=samples)
+        ends_job = first + count == plan.segments
+        chosen = draw_segments(seed, first_index=first, count=count, samples_ppm=samples, ends_job=ends_job)
         found += chosen + draw_seconds(seed, chosen, second_ppm=basis.second_ppm)
     return found
 

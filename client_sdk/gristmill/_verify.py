@@ -22,7 +22,7 @@ from gristmill_protocol.certificate import (
 )
 from gristmill_protocol.commitments import SegmentRecord, chain_break
 from gristmill_protocol.errors import BadSignature, GristmillError, NotFound
-from gristmill_protocol.evidence import ACCEPTED, Finding, check_window, held, name_of, note, ok, wrong
+from gristmill_protocol.evidence import ACCEPTED, Finding, check_window, held, made_again, name_of, note, ok, wrong
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.signing import SEGMENT_RECORD_TYPE, Domain, recover
 from gristmill_trainer.data import file_ref
@@ -187,6 +187,8 @@ def _work(said: Certificate) -> Iterator[Finding]:
     records = [signed.record for part in good for signed in part.records]
     if records or said.mode is Mode.BITWISE:
         yield _chain(said, records)
+    if said.mode is Mode.BITWISE:
+        yield _result(good)
 
 
 def _records(said: Certificate, part: WindowPart, machine: AttemptPart | None) -> Finding:
@@ -196,6 +198,8 @@ def _records(said: Certificate, part: WindowPart, machine: AttemptPart | None) -
         return wrong(f"{name}: its attempt is not among those named.")
     if tuple(signed.record.leaf().hex() for signed in part.records) != part.evidence.leaves:
         return wrong(f"{name}: its records are not those that were committed.")
+    if part.evidence.ends_job != any(signed.record.step_to == said.steps for signed in part.records):
+        return wrong(f"{name}: it is not said rightly whether the job ends in it.")
     domain = Domain.registry(said.market.chain_id, said.market.registry)
     for signed in part.records:
         record = signed.record
@@ -223,6 +227,15 @@ def _chain(said: Certificate, records: list[SegmentRecord]) -> Finding:
         f"{counted(len(records), 'record')} lead without a gap from the initial state to the final one, step 0 to "
         f"{said.steps}.",
         f"The records do not form one training run: {why}.",
+    )
+
+
+def _result(good: list[WindowPart]) -> Finding:
+    """Whether anybody but the provider has made the files."""
+    return held(
+        any(made_again(part.evidence) for part in good),
+        "A verifier ran the last segment and made the files again from it: they came out as certified.",
+        "No verifier is named that made the files again from the last segment.",
     )
 
 

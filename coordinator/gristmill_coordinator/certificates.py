@@ -28,7 +28,7 @@ from gristmill_protocol.certificate import (
 )
 from gristmill_protocol.commitments import SignedRecord
 from gristmill_protocol.errors import NotFinished, NotFound
-from gristmill_protocol.evidence import ACCEPTED
+from gristmill_protocol.evidence import ACCEPTED, made_again
 from gristmill_protocol.jobs import JobSpec, JobState, JobView, Quote, StatementLine
 from gristmill_protocol.modes import Mode
 
@@ -198,9 +198,10 @@ def _not_verified(mode: Mode, parts: Sequence[WindowPart]) -> tuple[str, ...]:
         sentences.append(f"Not every claim about the work was run again bit for bit: the job was checked by {mode}.")
     if again < total:
         sentences.append(f"{total - again} of {total} segments were not drawn, so nobody ran them again.")
+    if mode is not Mode.BITWISE or not any(made_again(part.evidence) for part in parts):
+        sentences.append("The model's files and the score in the model card were made by the provider alone.")
     return (
         *sentences,
-        "The score in the model card was measured by the provider.",
         "That the audits came out as said is the coordinator's word: what verifiers signed is not in here.",
         "Names and devices are what the machines say of themselves.",
     )

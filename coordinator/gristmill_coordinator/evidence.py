@@ -15,7 +15,7 @@ from gristmill_protocol.api import AuditsView, Inclusion, WindowEvidence
 from gristmill_protocol.errors import NotFound
 from gristmill_protocol.jobs import AuditView, SampleBasis, WindowState
 
-_DRAWN = ("first", "drawn")
+_DRAWN = ("first", "last", "drawn")
 
 
 async def view(co: Coordinator, job_id: str) -> AuditsView:
@@ -69,6 +69,7 @@ def _evidence(
         inclusion=None if row.proof is None else Inclusion.model_validate(row.proof),
         anchor_tx=anchor_tx,
         beacon=row.beacon,
+        ends_job=row.ends_job,
         samples_ppm=row.samples_ppm,
         basis=None if row.basis is None else SampleBasis.model_validate(row.basis),
         drawn=tuple(sorted(audit.segment for audit in audits_ if audit.why in _DRAWN)),

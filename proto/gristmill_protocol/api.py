@@ -133,9 +133,10 @@ class WindowEvidence(Message):
     inclusion: Inclusion | None  # of root in anchor_root
     anchor_tx: Hex | None  # the Registry's Anchored event
     beacon: Sha256Hex | None  # prevrandao of the block after the one that holds anchor_tx
+    ends_job: bool  # whether its last segment reaches the job's last step
     samples_ppm: (
         int | None
-    )  # segments drawn besides segment 0, in millionths; None: judged as a whole, or not drawn yet
+    )  # drawn besides the job's first and last segment, in millionths; None: judged as a whole, or not drawn yet
     basis: SampleBasis | None  # what that number was computed from; None: no beacon yet, or judged as a whole
     drawn: tuple[int, ...]  # what the coordinator says was drawn
     doubled: tuple[int, ...]  # those of them that have two verifiers from the start

@@ -90,24 +90,25 @@ def draw_seed(*, beacon: bytes, job_id: str, window_id: str, root: bytes) -> byt
     return sha256(beacon + id_bytes32(job_id) + id_bytes32(window_id) + root).digest()
 
 
-def draw_segments(seed: bytes, *, first_index: int, count: int, samples_ppm: int) -> tuple[int, ...]:
+def draw_segments(seed: bytes, *, first_index: int, count: int, samples_ppm: int, ends_job: bool) -> tuple[int, ...]:
     """The segment indices to audit, ascending; anyone can recompute it from public data, in integers alone.
 
-    A job's segment 0 is always audited as well, so it takes no sample. The stream is SHA-256(seed || counter u64le),
-    its first 8 bytes little-endian; numbers above the greatest multiple of the bound are rejected, none is favoured.
-    Its first number, below a million, decides whether the fraction of samples_ppm makes one more sample. The next
-    drive a partial Fisher-Yates shuffle: draws are without replacement.
+    A job's segment 0 and the one that ends it are always audited as well, so they take no sample. The stream is
+    SHA-256(seed || counter u64le), its first 8 bytes little-endian; numbers above the greatest multiple of the bound
+    are rejected, none is favoured. Its first number, below a million, decides whether the fraction of samples_ppm makes
+    one more sample. The next drive a partial Fisher-Yates shuffle: draws are without replacement.
 
     Args:
         seed: as draw_seed gives it.
         first_index: index within the job of the window's first segment.
         count: segments in the window.
-        samples_ppm: how many to draw besides segment 0, in millionths: 2_250_000 is two, and a third in a quarter of
-            the windows.
+        samples_ppm: how many to draw besides those, in millionths: 2_250_000 is two, and a third in a quarter of the
+            windows.
+        ends_job: whether the window's last segment reaches the job's last step.
     """
     indices = range(first_index, first_index + count)
-    always = [index for index in indices if index == 0]
-    pool = [index for index in indices if index != 0]
+    always = [index for index in indices if index == 0 or (ends_job and index == indices[-1])]
+    pool = [index for index in indices if index not in always]
     stream = _Uniform(seed)
     whole, fraction_ppm = divmod(samples_ppm, PPM)
     samples = whole + (stream.below(PPM) < fraction_ppm)

@@ -57,8 +57,13 @@ def drawn(job_id: str, window: WindowEvidence) -> Drawn | None:
         return None
     root, beacon = bytes.fromhex(window.root), bytes.fromhex(window.beacon)
     seed = draw_seed(beacon=beacon, job_id=job_id, window_id=window.window_id, root=root)
-    count = len(window.leaves)
-    segments_ = draw_segments(seed, first_index=window.first_index, count=count, samples_ppm=window.samples_ppm)
+    segments_ = draw_segments(
+        seed,
+        first_index=window.first_index,
+        count=len(window.leaves),
+        samples_ppm=window.samples_ppm,
+        ends_job=window.ends_job,
+    )
     return Drawn(segments_, draw_seconds(seed, segments_, second_ppm=window.basis.second_ppm))
 
 
@@ -131,6 +136,13 @@ def check_audits(window: WindowEvidence) -> list[Finding]:
     missing = set(window.drawn) - passed
     matched = "every drawn segment was run again and matched" if window.drawn else "no segment of it was drawn"
     return [held(not missing, f"{name}: {matched}.", _unanswered(name, missing))]
+
+
+def made_again(window: WindowEvidence) -> bool:
+    """Whether a verifier ran the job's last segment, and so made the result again, and came to the same."""
+    last = window.first_index + len(window.leaves) - 1
+    passed = any(audit.segment == last and audit.outcome == "passed" for audit in window.audits)
+    return window.ends_job and passed and window.state in ACCEPTED
 
 
 def name_of(window: WindowEvidence) -> str:

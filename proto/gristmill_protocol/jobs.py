@@ -257,7 +257,7 @@ class AuditView(Message):
     verifier_name: str
     outcome: Literal["pending", "passed", "mismatch", "unserved"]
     # second: a second verifier from the start
-    why_drawn: Literal["first", "drawn", "second", "second opinion", "replica", "measurement"]
+    why_drawn: Literal["first", "last", "drawn", "second", "second opinion", "replica", "measurement"]
 
 
 class SampleBasis(Message):
@@ -279,7 +279,7 @@ class WindowView(Message):
     beacon: Sha256Hex | None
     first_index: int
     segments: int
-    samples_ppm: int | None  # drawn besides the job's first segment, in millionths; none before the draw
+    samples_ppm: int | None  # drawn besides the job's first and last segment, in millionths; none before the draw
     basis: SampleBasis | None
     audits: tuple[AuditView, ...]
     reason: str

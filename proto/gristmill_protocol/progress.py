@@ -69,6 +69,8 @@ class Replayed(Message):
     state: ArtifactRef | None = None  # out/states/<segment>.safetensors, where the task says keep_state
     start: ArtifactRef | None = None  # out/states/start.safetensors, where the task had no state to start from
     step_roots: tuple[Sha256Hex, ...] = ()  # after each step, where the task asks for them
+    files: dict[str, Sha256Hex] = Field(default_factory=dict)  # as in Finished, where the segment ends the job
+    scorecard_sha256: Sha256Hex | None = None  # of the canonical JSON of Finished's, where the segment ends the job
 
 
 class Evaluated(Message):

@@ -47,8 +47,9 @@ def test_a_true_certificate_holds_and_says_what_it_does_not_prove(model: Path) -
         "recipe.lock names the same recipe image-sorter",
         "'willow' signed all of its 6 records",
         "every drawn segment was run again and matched",
+        "A verifier ran the last segment and made the files again",
         "lead without a gap from the initial state to the final one, step 0 to 24",
-        "Not proven: The score in the model card",
+        "Not proven: Names and devices",
         "is not asked of the chain here",
     ):
         assert words in said
@@ -216,6 +217,14 @@ def _with_record(index: int, **changes: Any) -> dict[str, Any]:
         ({"payment": TRUE.predicate().payment.model_copy(update={"lines": ()})}, "do not add up"),
         (_window(records=tuple(TRUE.records()[:-1])), "are not those that were committed"),
         (_window(evidence=TRUE.evidence().model_copy(update={"drawn": (0,)})), "but the coordinator says segment 0"),
+        (
+            _window(evidence=TRUE.evidence().model_copy(update={"ends_job": False})),
+            "not said rightly whether the job ends",
+        ),
+        (
+            _window(evidence=TRUE.evidence().model_copy(update={"audits": ()})),
+            "No verifier is named that made the files",
+        ),
         (_with_record(2, state_root=digest("x")), f"segment 2 is not signed by {NODE.address}"),
         (_with_record(2, state_root=digest("x")), "segment 3 does not continue segment 2"),
         (_with_record(2, job_id="job_2"), "the record of segment 2 is of another job"),
@@ -324,7 +333,7 @@ def test_a_card_tells_data_machines_checks_payment_and_what_is_open(model: Path)
         "willow (CPU), steps 0 to 24, finished",
         "of 6 segments run again by oak, and matched",
         "0.0001 USD on chain 31337",
-        "**Not verified**: The score",
+        "**Not verified**: Names and devices",
     ):
         assert words in told
 

@@ -117,7 +117,7 @@ class Certified:
         root, other = window_root(records), sha256(b"another job's window").digest()
         proof = prove([other, root], 1)
         seed = draw_seed(beacon=bytes.fromhex(BEACON), job_id=self.job_id, window_id="window_1", root=root)
-        drawn = draw_segments(seed, first_index=0, count=SEGMENTS, samples_ppm=2 * PPM)
+        drawn = draw_segments(seed, first_index=0, count=SEGMENTS, samples_ppm=2 * PPM, ends_job=True)
         basis = SampleBasis(
             price_usd_micros=100, lock_usd_micros=100, clean_windows=12, assurance=0, second_ppm=PPM // 10
         )  # fmt: skip
@@ -132,6 +132,7 @@ class Certified:
             inclusion=Inclusion(index=1, count=2, siblings=tuple(one.hex() for one in proof.siblings)),
             anchor_tx="0x" + "a1" * 32,
             beacon=BEACON,
+            ends_job=True,
             samples_ppm=2 * PPM,
             basis=basis,
             drawn=drawn,
@@ -139,7 +140,7 @@ class Certified:
             audits=tuple(
                 AuditView(
                     window_id="window_1", segment=index, verifier=4, verifier_name="oak", outcome="passed",
-                    why_drawn="first" if index == 0 else "drawn",
+                    why_drawn={0: "first", SEGMENTS - 1: "last"}.get(index, "drawn"),
                 )
                 for index in drawn
             ),
@@ -177,7 +178,7 @@ class Certified:
             ),
             market=MARKET,
             asked=(Asked(node_id="node_1", key=NODE.address, provider=3, signed=True, reason=""),),
-            not_verified=("The score in the model card was measured by the provider.",),
+            not_verified=("Names and devices are what the machines say of themselves.",),
             issued_s=1_800_000_000,
         )  # fmt: skip
 

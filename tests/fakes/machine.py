@@ -113,7 +113,8 @@ class Machine:
     thinking: dict[str, tuple[float, bytes]] = field(default_factory=dict)  # test -> when it answers, and to which seed
     provers: dict[str, Prover] = field(default_factory=dict)
     certifies: bool | str = True  # signs certificates; else why not, or False for no answer
-    makes: dict[str, bytes] = field(default_factory=dict)  # files of its result besides model.bin
+    makes: dict[str, bytes] = field(default_factory=dict)  # files of its result besides model.bin, or in its place
+    scorecard: dict[str, float] = field(default_factory=lambda: {"accuracy": 0.97})
     audits_done: int = 0
     outbox: Outbox | None = None
     runs: dict[str, _Run] = field(default_factory=dict)
@@ -338,12 +339,12 @@ class Machine:
 
     async def _finish(self, co: Coordinator, run: _Run) -> None:
         contents = {"model.bin": b"model of " + run.state, **self.makes}
-        files = {name: sha256(content).hexdigest() for name, content in contents.items()}
+        files = _hashes(contents)
         for name, digest in files.items():
             self.states[digest] = contents[name]
             if self.uploads_result:
                 await self._upload(co, digest)
-        finished = Finished(step=run.step, state_root=root(run.state), scorecard={"accuracy": 0.97}, files=files)
+        finished = Finished(step=run.step, state_root=root(run.state), scorecard=self.scorecard, files=files)
         self._end(run, pb.AttemptUpdate.FINISHED, finished_json=finished.model_dump_json())
 
     def _end(self, run: _Run, state: "pb.AttemptUpdate.State.ValueType", **fields: object) -> None:
@@ -387,6 +388,7 @@ class Machine:
         state = before
         assert task.step_to is not None
         roots = []
+        ends_job = task.step_to == task.steps
         for step in range(task.step_from, task.step_to):
             state = self.verify(state, step)
             roots.append(root(state))
@@ -398,6 +400,8 @@ class Machine:
             data_root=_digest("data", task.step_from, task.step_to),
             metrics_root=_digest("metrics", task.step_from, task.step_to),
             step_roots=tuple(roots) if task.step_roots else (),
+            files=_hashes({"model.bin": b"model of " + state, **self.makes}) if ends_job else {},
+            scorecard_sha256=sha256_json(self.scorecard).hex() if ends_job else None,
         )
 
     async def _commit(self, co: Coordinator, audit_id: str, said: Replayed | Evaluated) -> None:
@@ -487,6 +491,10 @@ class Machine:
         if not await co.store.allowed(ref.sha256, f"node:{self.node_id}"):
             raise AssertionError(f"{self.name} was not granted {ref.sha256}")
         return co.artifacts.read(ref.sha256)
+
+
+def _hashes(contents: dict[str, bytes]) -> dict[str, str]:
+    return {name: sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def _digest(what: str, step_from: int, step_to: int) -> str:

@@ -84,6 +84,7 @@ class TrainingMachine(Machine):
     change: Change = nullcontext
     threads: int = 1
     segments: dict[str, list[SegmentDone]] = field(default_factory=dict)
+    finished: dict[str, Finished] = field(default_factory=dict)
 
     @staticmethod
     def on(chain: FakeChain, name: str, *, kind: str = "A", ask: int = 200_000, **flags: object) -> "TrainingMachine":
@@ -99,7 +100,9 @@ class TrainingMachine(Machine):
     async def _segment(self, co: Coordinator, run: _Run) -> None:
         attempt_id = run.lease.attempt_id
         if attempt_id not in self.segments:
-            self.segments[attempt_id] = await self._trained(co, run.task)
+            events = await self._trained(co, run.task)
+            self.segments[attempt_id] = [event for event in events if isinstance(event, SegmentDone)]
+            [self.finished[attempt_id]] = [event for event in events if isinstance(event, Finished)]
         done = self.segments[attempt_id].pop(0)
         record = SegmentRecord(
             job_id=run.task.job_id,
@@ -115,11 +118,9 @@ class TrainingMachine(Machine):
         self.state_root = done.state_root
 
     async def _finish(self, co: Coordinator, run: _Run) -> None:
-        model = b"model of " + run.state
-        self.states[sha256(model).hexdigest()] = model
-        await self._upload(co, sha256(model).hexdigest())
-        files = {"model.bin": sha256(model).hexdigest()}
-        finished = Finished(step=run.step, state_root=self.state_root, scorecard={"accuracy": 0.97}, files=files)
+        finished = self.finished[run.lease.attempt_id].model_copy(update={"state_root": self.state_root})
+        for digest in finished.files.values():
+            await self._upload(co, digest)
         self._end(run, pb.AttemptUpdate.FINISHED, finished_json=finished.model_dump_json())
 
     async def _answer(self, co: Coordinator, request: pb.AuditRequest) -> None:
@@ -133,10 +134,9 @@ class TrainingMachine(Machine):
         self.audits_done += 1
         await self._commit(co, request.audit_id, replayed)
 
-    async def _trained(self, co: Coordinator, task: TrainTask) -> list[SegmentDone]:
+    async def _trained(self, co: Coordinator, task: TrainTask) -> list[TrainerEvent]:
         with tempfile.TemporaryDirectory() as folder:
-            events = await self._do(co, Path(folder), task, session.run)
-        return [event for event in events if isinstance(event, SegmentDone)]
+            return await self._do(co, Path(folder), task, session.run)
 
     async def _do(
         self, co: Coordinator, folder: Path, task: TrainTask, work: Callable[..., None]
@@ -154,7 +154,7 @@ class TrainingMachine(Machine):
         return events
 
     def _take_in(self, folder: Path) -> None:
-        for path in folder.glob("out/states/*"):
+        for path in folder.glob("out/*/*"):
             self.states[sha256(path.read_bytes()).hexdigest()] = path.read_bytes()
 
 

@@ -66,14 +66,20 @@ def test_every_field_of_a_record_is_committed(field: str) -> None:
     assert window_root([honest]) != window_root([record(3, **{field: other})])
 
 
-@given(st.binary(min_size=32, max_size=32), st.integers(0, 40), st.integers(1, 40), st.integers(0, 10**7))
-def test_draws_are_distinct_and_in_the_window(seed: bytes, first: int, count: int, samples_ppm: int) -> None:
-    drawn = draw_segments(seed, first_index=first, count=count, samples_ppm=samples_ppm)
+@given(
+    st.binary(min_size=32, max_size=32), st.integers(0, 40), st.integers(1, 40), st.integers(0, 10**7), st.booleans()
+)
+def test_draws_are_distinct_and_in_the_window(
+    seed: bytes, first: int, count: int, samples_ppm: int, ends_job: bool
+) -> None:
+    drawn = draw_segments(seed, first_index=first, count=count, samples_ppm=samples_ppm, ends_job=ends_job)
 
     assert list(drawn) == sorted(set(drawn))
     assert all(first <= index < first + count for index in drawn)
-    assert (0 in drawn) == (first == 0)
-    sampled, pool = len(drawn) - (first == 0), count - (first == 0)
+    always = {0} if first == 0 else set()
+    always |= {first + count - 1} if ends_job else set()
+    assert always <= set(drawn)
+    sampled, pool = len(drawn) - len(always), count - len(always)
     assert min(samples_ppm // PPM, pool) <= sampled <= min(-(-samples_ppm // PPM), pool)
 
 
@@ -86,13 +92,15 @@ def seeds(count: int) -> list[bytes]:
 def test_every_segment_is_drawn_about_equally_often() -> None:
     counts: Counter[int] = Counter()
     for seed in seeds(3000):
-        counts.update(draw_segments(seed, first_index=1, count=10, samples_ppm=3 * PPM))
+        counts.update(draw_segments(seed, first_index=1, count=10, samples_ppm=3 * PPM, ends_job=False))
 
     assert all(800 < counts[index] < 1000 for index in range(1, 11))
 
 
 def test_a_fraction_of_a_sample_is_drawn_in_that_share_of_windows() -> None:
-    sizes = Counter(len(draw_segments(seed, first_index=1, count=10, samples_ppm=2_250_000)) for seed in seeds(2000))
+    sizes = Counter(
+        len(draw_segments(seed, first_index=1, count=10, samples_ppm=2_250_000, ends_job=False)) for seed in seeds(2000)
+    )
 
     assert set(sizes) == {2, 3}
     assert 0.22 < sizes[3] / 2000 < 0.28
@@ -110,7 +118,9 @@ def test_the_draw_is_what_its_description_says() -> None:
 
     ids = sha256(b"job_1").digest() + sha256(b"window_1.0").digest()
     assert seed == sha256(b"b" * 32 + ids + b"r" * 32).digest()
-    assert draw_segments(seed, first_index=7, count=4, samples_ppm=1_500_000) == tuple(sorted(pool[:samples]))
+    drawn = tuple(sorted(pool[:samples]))
+    assert draw_segments(seed, first_index=7, count=4, samples_ppm=1_500_000, ends_job=False) == drawn
+    assert draw_segments(seed, first_index=7, count=5, samples_ppm=1_500_000, ends_job=True) == (*drawn, 11)
 
 
 def test_a_tenth_of_the_audits_has_a_second_verifier() -> None:

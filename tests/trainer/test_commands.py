@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from gristmill_protocol.jobs import TrainTask
-from gristmill_protocol.progress import Evaluated, Failed, Probed, SegmentDone, Started, TrainerEvent, trainer_event
+from gristmill_protocol.progress import (
+    Evaluated,
+    Failed,
+    Probed,
+    Replayed,
+    SegmentDone,
+    Started,
+    TrainerEvent,
+    trainer_event,
+)
 from gristmill_trainer import engine, result
 from gristmill_trainer.__main__ import main
 from gristmill_trainer.conformance import numeric_class
@@ -136,6 +145,24 @@ def test_a_half_finished_model_can_be_taken_home(
     assert (code, lines) == (0, [])
     assert result.read(tmp_path / "model")[0] == "image-sorter"
     assert not (half / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_replay_that_ends_the_job_makes_the_texts_model_again(
+    trained_on_texts: Path, make_task: MakeTask, topics: Path, say: Say
+) -> None:
+    task = TrainTask.model_validate_json((trained_on_texts / "task.json").read_text())
+    last = (task.steps - 1) // task.segment_steps
+    state = trained_on_texts / "out" / "states" / f"{last - 1}.safetensors"
+    ended = {"step_from": last * task.segment_steps, "step_to": task.steps, "segment_index": last}
+    again = make_task(topics, settings={"quality": "quick", "rounds": 2}, state=state, attempt_id="audit_1", **ended)
+
+    _, [line] = say("replay", again)
+
+    made = {path.name: file_ref(path).sha256 for path in (trained_on_texts / "out" / "result").iterdir()}
+    replayed = trainer_event.validate_json(line)
+    assert isinstance(replayed, Replayed)
+    assert replayed.files == made
 
 
 @pytest.mark.slow

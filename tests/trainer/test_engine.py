@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SegmentRecord, chain_break
 from gristmill_protocol.errors import BadRequest, BadSettings, NoSpace, WrongHash
 from gristmill_protocol.jobs import TrainTask
@@ -178,6 +179,7 @@ def test_replaying_a_segment_reproduces_its_roots(
     undisturbed: tuple[Path, list[TrainerEvent]], small_task: Callable[..., Path]
 ) -> None:
     folder, events = undisturbed
+    [finished] = of(Finished, events)
     before: SegmentDone | None = None
     for segment in of(SegmentDone, events):
         state = folder / before.state_file if before else None
@@ -185,12 +187,34 @@ def test_replaying_a_segment_reproduces_its_roots(
 
         replayed = replay(task)
 
-        assert replayed.model_dump(exclude={"event", "state", "start", "step_roots"}) == segment.model_dump(
-            include=set(Replayed.model_fields) - {"event", "state", "start", "step_roots"}
-        )
+        added = {"event", "state", "start", "step_roots", "files", "scorecard_sha256"}
+        assert replayed.model_dump(exclude=added) == segment.model_dump(include=set(Replayed.model_fields) - added)
         assert replayed.step_roots == ()
-        assert not (task / "out").exists()
+        ends_job = segment.step_to == STEPS
+        assert (task / "out").exists() == ends_job
+        assert replayed.files == (finished.files if ends_job else {})
+        assert replayed.scorecard_sha256 == (sha256_json(finished.scorecard).hex() if ends_job else None)
         before = segment
+
+
+@pytest.mark.slow
+def test_another_process_makes_the_same_result_of_the_last_segment(
+    undisturbed: tuple[Path, list[TrainerEvent]], trainer: Callable[..., Any], small_task: Callable[..., Path]
+) -> None:
+    folder, events = undisturbed
+    [finished], [*_, before, last] = of(Finished, events), of(SegmentDone, events)
+    ended = {"step_from": last.step_from, "step_to": STEPS, "segment_index": last.index}
+    task = small_task(state=folder / before.state_file, attempt_id="audit_1", **ended)
+
+    said = trainer("replay", task)
+
+    replayed = trainer_event.validate_json(said.stdout.splitlines()[-1])
+    assert isinstance(replayed, Replayed)
+    assert replayed.files == finished.files
+    assert replayed.scorecard_sha256 == sha256_json(finished.scorecard).hex()
+    for name in finished.files:
+        made, again = (path / "out" / "result" / name for path in (folder, task))
+        assert made.read_bytes() == again.read_bytes()
 
 
 @pytest.mark.slow

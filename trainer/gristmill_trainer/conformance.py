@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Callable
 from hashlib import sha256
+from importlib.metadata import version
 from statistics import median
 
 import torch
@@ -44,6 +45,7 @@ def numeric_class(device: torch.device, *, threads: int) -> str:
     return sha256_json(
         {
             "bits": bits,
+            "trainer": version("gristmill"),
             "torch": torch.__version__,
             "architecture": platform.machine(),
             "threads": threads,

@@ -85,6 +85,7 @@ class Run:
         self._end = task.steps if task.step_to is None else task.step_to
         self._told_at = -math.inf
         self._step_roots: list[str] = []
+        self.replayed: Replayed | None = None  # what came out of a replay, once it is through
         self._rows = -1, torch.empty(0)  # of one step: they are learnt from, then written down
         self._saver = ThreadPoolExecutor(1, "states")
         self._saving: Future[SegmentDone] | None = None
@@ -150,7 +151,7 @@ class Run:
                 self._close(step + 1)
         self.settle()
         if self._is_replay:
-            self._emit(self._replayed(first, first_root, start))
+            self.replayed = self._replayed(first, first_root, start)
 
     def settle(self) -> None:
         """Wait until the last segment's state is hashed and saved, and tell of it.

@@ -7,6 +7,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.errors import BadRequest, BadSettings, WrongHash
 from gristmill_protocol.jobs import TrainTask
 from gristmill_protocol.progress import Evaluated, Finished, TrainerEvent
@@ -15,8 +16,9 @@ from gristmill_trainer.conformance import numeric_class
 from gristmill_trainer.data import DataView, file_ref
 from gristmill_trainer.determinism import pin
 from gristmill_trainer.engine import Emit, Run
-from gristmill_trainer.program import Program
+from gristmill_trainer.program import Program, Training
 from gristmill_trainer.recipe import Recipe, parse_settings
+from gristmill_trainer.scoring import Scorecard
 
 
 def run(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None:
@@ -45,14 +47,13 @@ def run(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None:
         training.train()
     finally:
         training_run.settle()
-    card = training.evaluate()
-    files = result.write(folder / "out" / "result", info=recipe.info, task=task, training=training, card=card)
+    card, files = _hand_over(folder, recipe, task, training)
     root = training_run.state_root(task.steps)
     emit(Finished(step=task.steps, state_root=root, scorecard=card.model_dump(mode="json"), files=files))
 
 
 def replay(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None:
-    """Repeat the task's steps and say what came out; writes nothing but the states it is to keep.
+    """Repeat the task's steps and say what came out; writes the states it is to keep and, at the job's end, the result.
 
     Raises:
         Preempted: stop_requested.
@@ -66,7 +67,15 @@ def replay(folder: Path, emit: Emit, stop_requested: Callable[[], bool]) -> None
         return whole.replay(job, _whole_program(recipe))
     device = pin(task.threads)
     replaying = Run(task, folder, data=_data(folder, task), device=device, emit=emit, stop_requested=stop_requested)
-    program_of(recipe).begin(replaying).train()
+    training = program_of(recipe).begin(replaying)
+    training.train()
+    if replaying.replayed is None:
+        raise LookupError("the program did not do its steps")
+    made: dict[str, object] = {}
+    if task.step_to == task.steps:
+        card, files = _hand_over(folder, recipe, task, training)
+        made = {"files": files, "scorecard_sha256": sha256_json(card.model_dump(mode="json")).hex()}
+    emit(replaying.replayed.model_copy(update=made))
 
 
 def evaluate(folder: Path, emit: Emit) -> None:
@@ -100,6 +109,12 @@ def export(folder: Path, model_folder: Path) -> None:
 def program_of(recipe: Recipe) -> Program:
     """The recipe's program; this loads torch and what else it trains with."""
     return cast(Program, import_module(recipe.program))
+
+
+def _hand_over(folder: Path, recipe: Recipe, task: TrainTask, training: Training) -> tuple[Scorecard, dict[str, str]]:
+    """Measure and write the result; the same bits on every machine of a class, as the state they follow from."""
+    card = training.evaluate()
+    return card, result.write(folder / "out" / "result", info=recipe.info, task=task, training=training, card=card)
 
 
 def _task(folder: Path) -> tuple[TrainTask, Recipe]:

@@ -101,6 +101,14 @@ def cut(plan: Plan, numerics: Numerics) -> Plan:
     return plan.model_copy(update={"segment_steps": steps, "window_segments": window})
 
 
+# One word is enough for work not to count; that a result is wrong takes two, and there is only one of the same kind.
+_BY_OPINION = {
+    Opinion.AGREES: Verdict.PASSED,
+    Opinion.DIFFERS: Verdict.TOO_FAR,
+    Opinion.OTHER_RESULT: Verdict.UNCONFIRMED,
+}
+
+
 def judge_segment(
     grades: Sequence[Grade | None], opinion: Opinion | None, *, asked: bool, others: bool, usable: bool
 ) -> Verdict:
@@ -119,7 +127,7 @@ def judge_segment(
     if usable and max(given) is Grade.CLOSE:
         return Verdict.PASSED
     if opinion is not None:
-        return Verdict.PASSED if opinion is Opinion.AGREES else Verdict.TOO_FAR
+        return _BY_OPINION[opinion]
     if others:
         return Verdict.PENDING if asked else Verdict.SECOND_OPINION
     if not usable:

@@ -1,6 +1,7 @@
 """What is committed, how much of it is sampled, and what follows from the verifiers' answers."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,6 +37,7 @@ class Finding(StrEnum):
     FRAUD = "fraud"
     NOT_REPRODUCIBLE = "not reproducible"  # nobody agrees with anybody: not the provider's fault alone
     UNCONFIRMED = "unconfirmed"  # one verifier contradicts it and there is no other to ask
+    WRONG_RESULT = "wrong result"  # the work is right, what was handed over is not what it gives
     UNSERVED = "unserved"  # a sampled state, or the window's last, could not be had
     NOT_RUN = "not run"  # verifiers could not re-run it
     TOO_FAR = "too far"  # other kinds of machines came out farther away than rounding explains
@@ -100,6 +102,7 @@ class Opinion(StrEnum):
 
     AGREES = "agrees"
     DIFFERS = "differs"
+    OTHER_RESULT = "other result"  # the work is the same, what follows from it is not what was handed over
 
 
 class Verdict(StrEnum):
@@ -109,46 +112,65 @@ class Verdict(StrEnum):
     PASSED = "passed"
     SECOND_OPINION = "second opinion"  # a mismatch that another verifier has to confirm
     FRAUD = "fraud"
+    WRONG_RESULT = "wrong result"  # the work is right, what was handed over is not what it gives
     NOT_REPRODUCIBLE = "not reproducible"  # nobody agrees with anybody: not the provider's fault alone
     UNCONFIRMED = "unconfirmed"  # one verifier's word against the provider's: too little to take a bond
     TOO_FAR = "too far"  # for rounding; in tolerance mode only
     NOT_COMPARABLE = "not comparable"  # other kinds of machines can't judge this job; in tolerance mode only
 
 
-def compare(record: SegmentRecord, replayed: Replayed) -> Opinion:
-    """Bit for bit: the state it started from, the state it ended in, the examples used and the numbers logged."""
-    same = (
-        replayed.state_root_prev == record.state_root_prev
-        and replayed.state_root == record.state_root
-        and replayed.data_root == record.data_root
-        and replayed.metrics_root == record.metrics_root
-    )
-    return Opinion.AGREES if same else Opinion.DIFFERS
+@dataclass(frozen=True)
+class Result:
+    """What a provider handed over at the job's end: digests of its files, by name, and of its scorecard."""
+
+    files: Mapping[str, str]
+    scorecard_sha256: str
+
+
+def compare(record: SegmentRecord, replayed: Replayed, result: Result | None = None) -> Opinion:
+    """Bit for bit: the state it started from, the state it ended in, the examples used and the numbers logged.
+
+    Args:
+        result: where the segment ends the job; it has to be the one that the end state gives.
+    """
+    if _roots(replayed) != _roots(record):
+        return Opinion.DIFFERS
+    if result is not None and Result(replayed.files, replayed.scorecard_sha256 or "") != result:
+        return Opinion.OTHER_RESULT
+    return Opinion.AGREES
 
 
 def judge_segment(
-    record: SegmentRecord, answers: Sequence[Replayed | None], *, others: bool, doubled: bool = False
+    record: SegmentRecord,
+    answers: Sequence[Replayed | None],
+    *,
+    others: bool,
+    doubled: bool = False,
+    result: Result | None = None,
 ) -> Verdict:
     """The verdict on one sampled segment.
 
-    Two verifiers who got the same other result are needed for a fraud. What one of them contradicts passes on the word
-    of as many others as were asked from the start.
+    Two verifiers who got the same other outcome are needed for a fraud or a wrong result. What one of them contradicts
+    passes on the word of as many others as were asked from the start.
 
     Args:
         answers: of the verifiers asked so far, in order; None while one has not answered.
         others: whether somebody else could be asked.
         doubled: two were asked from the start.
+        result: as compare takes it.
     """
     first_asked = 2 if doubled else 1
     given = [one for one in answers if one is not None]
     if len(given) < len(answers):
         may_come = others or len(answers) <= first_asked
         return Verdict.PENDING if may_come else Verdict.UNCONFIRMED
-    differing = [_digests(one) for one in given if compare(record, one) is Opinion.DIFFERS]
+    opinions = [(compare(record, one, result), one) for one in given]
+    differing = [_outcome(opinion, one) for opinion, one in opinions if opinion is not Opinion.AGREES]
     if not differing:
         return Verdict.PASSED
-    if len(set(differing)) < len(differing):
-        return Verdict.FRAUD
+    confirmed = {opinion for (opinion, *_), count in Counter(differing).items() if count > 1}
+    if confirmed:
+        return Verdict.FRAUD if Opinion.DIFFERS in confirmed else Verdict.WRONG_RESULT
     if len(given) - len(differing) >= first_asked:
         return Verdict.PASSED
     if len(given) > first_asked:
@@ -161,7 +183,8 @@ def judge(verdicts: Sequence[Verdict]) -> Verdict:
     return next((verdict for verdict in _GRAVEST_FIRST if verdict in verdicts), Verdict.PASSED)
 
 
-# A certain fraud decides; what is still open may become one; only then does it matter what can't be proved.
+# A certain fraud decides; what is still open may become one; only then does it matter what can't be proved, and nobody
+# gets away with less for work that he didn't do by handing over a wrong file as well.
 _GRAVEST_FIRST = (
     Verdict.FRAUD,
     Verdict.NOT_REPRODUCIBLE,
@@ -169,9 +192,17 @@ _GRAVEST_FIRST = (
     Verdict.NOT_COMPARABLE,
     Verdict.SECOND_OPINION,
     Verdict.PENDING,
+    Verdict.WRONG_RESULT,
     Verdict.UNCONFIRMED,
 )
 
 
-def _digests(replayed: Replayed) -> tuple[str, str, str, str]:
-    return replayed.state_root_prev, replayed.state_root, replayed.data_root, replayed.metrics_root
+def _outcome(opinion: Opinion, replayed: Replayed) -> tuple[object, ...]:
+    """What two verifiers have to agree in. Of other work the result does not matter."""
+    if opinion is Opinion.DIFFERS:
+        return (opinion, *_roots(replayed))
+    return (opinion, replayed.scorecard_sha256, *sorted(replayed.files.items()))
+
+
+def _roots(said: SegmentRecord | Replayed) -> tuple[str, str, str, str]:
+    return said.state_root_prev, said.state_root, said.data_root, said.metrics_root

@@ -21,9 +21,9 @@ from gristmill_coordinator.stages.commitment import new_audit
 from gristmill_coordinator.stages.verifying import MAX_REFUSALS, dropped, other_verifiers, serve
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
-from gristmill_coordinator.store.cases import SECOND, SECOND_OPINION, Case, cases
+from gristmill_coordinator.store.cases import SECOND, SECOND_OPINION, Case, cases, result
 from gristmill_coordinator.store.store import Row, Tx, change, claimed, keep
-from gristmill_coordinator.store.tables import audits, jobs, nodes, segments, windows
+from gristmill_coordinator.store.tables import attempts, audits, jobs, nodes, segments, windows
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord, answer_digest
 from gristmill_protocol.errors import BadData
 from gristmill_protocol.ids import id_bytes32
@@ -35,6 +35,20 @@ from gristmill_protocol.v1 import provider_pb2 as pb
 logger = structlog.get_logger()
 
 _AGAIN_S = 1.0
+
+_VOIDS = {
+    Verdict.WRONG_RESULT: (Finding.WRONG_RESULT, "What it handed over is not what its training gives."),
+    Verdict.TOO_FAR: (Finding.TOO_FAR, tolerating.TOO_FAR),
+    Verdict.NOT_COMPARABLE: (Finding.NOT_COMPARABLE, tolerating.NOT_COMPARABLE),
+    Verdict.NOT_REPRODUCIBLE: (
+        Finding.NOT_REPRODUCIBLE,
+        "Three machines got three different results: it cannot be reproduced.",
+    ),
+    Verdict.UNCONFIRMED: (
+        Finding.UNCONFIRMED,
+        "One machine got another result, and there was no second one to confirm it.",
+    ),
+}
 
 
 async def step(co: Coordinator) -> int:
@@ -152,7 +166,8 @@ async def _note(co: Coordinator, tx: Tx, audit: Row, record: SegmentRecord, repl
         values = {"replayed": replayed.model_dump(mode="json"), "salt": salt.hex()}
         await change(tx, audits, audits.c.audit_id == audit.audit_id, **values)  # its distance counts
         return
-    agrees = compare(record, replayed) is Opinion.AGREES
+    attempt = (await job_rows.by_id(tx, attempts, [audit.attempt_id]))[audit.attempt_id]
+    agrees = compare(record, replayed, result(attempt, record, quote)) is Opinion.AGREES
     outcome, word = ("passed", "matched") if agrees else ("mismatch", "did not match")
     still_open = sa.and_(audits.c.audit_id == audit.audit_id, audits.c.outcome == "pending")
     answer = {"replayed": replayed.model_dump(mode="json"), "salt": salt.hex(), "outcome": outcome}
@@ -173,20 +188,13 @@ async def _conclude(co: Coordinator, case: Case) -> bool:
         return await _unserved(co, case, *missing)
     verdicts_ = _by_segment(co, case)
     verdict = judge(list(verdicts_.values()))
-    if verdict is Verdict.FRAUD:
-        return await _convict(co, case, [index for index in verdicts_ if verdicts_[index] is Verdict.FRAUD])
-    if verdict is Verdict.TOO_FAR:
-        return await _void(co, case, Finding.TOO_FAR, tolerating.TOO_FAR)
-    if verdict is Verdict.NOT_COMPARABLE:
-        return await _void(co, case, Finding.NOT_COMPARABLE, tolerating.NOT_COMPARABLE)
-    if verdict is Verdict.NOT_REPRODUCIBLE:
-        reason = "Three machines got three different results: it cannot be reproduced."
-        return await _void(co, case, Finding.NOT_REPRODUCIBLE, reason)
-    if verdict is Verdict.UNCONFIRMED:
-        reason = "One machine got another result, and there was no second one to confirm it."
-        return await _void(co, case, Finding.UNCONFIRMED, reason)
+    decisive = [index for index in verdicts_ if verdicts_[index] is verdict]
+    if verdict in (Verdict.FRAUD, Verdict.WRONG_RESULT):
+        return await _convict(co, case, verdict, decisive)
+    if verdict in _VOIDS:
+        return await _void(co, case, *_VOIDS[verdict])
     if verdict is Verdict.SECOND_OPINION:
-        return await _dispute(co, case, [i for i in verdicts_ if verdicts_[i] is Verdict.SECOND_OPINION])
+        return await _dispute(co, case, decisive)
     if verdict is Verdict.PASSED and case.settled_before and await _last_state_here(co, case):
         return await _pass(co, case)
     return False
@@ -201,6 +209,7 @@ def _by_segment(co: Coordinator, case: Case) -> dict[int, Verdict]:
             case.answers(index),
             others=_can_be_confirmed(co, case, index),
             doubled=case.doubled(index),
+            result=case.result(index),
         )
         for index in sorted({one.segment for one in case.audits})
     }
@@ -284,8 +293,11 @@ async def _among_friends(co: Coordinator, tx: Tx, case: Case, agreeing: Sequence
     return bool(patrons & co.book.traits(provider)) or any(co.book.related(provider, one.node_id) for one in agreeing)
 
 
-async def _convict(co: Coordinator, case: Case, found: list[int]) -> bool:
-    """A fraud, and what follows for verifiers who had agreed with it: they can't have run what they vouched for."""
+async def _convict(co: Coordinator, case: Case, verdict: Verdict, found: list[int]) -> bool:
+    """A fraud or a wrong result, and what follows for verifiers who had agreed with it.
+
+    They can't have run what they vouched for.
+    """
     numeric_class, now = case.attempt.numeric_class, co.clock()
     vouched = [one for index in found for one in case.of_segment(index) if one.outcome == "passed"]
     async with co.store.write() as tx:
@@ -295,7 +307,8 @@ async def _convict(co: Coordinator, case: Case, found: list[int]) -> bool:
                 await verdicts.ban(tx, one.verifier, numeric_class, now=now)
                 text = f"{one.verifier_name!r} had agreed with it, and checks no such work for 30 days."
                 await job_rows.tell(tx, case.job.job_id, "audit", text, now=now, segment=one.segment)
-    convicted = await _fraud(co, case, found)
+    by_word = verdict is Verdict.WRONG_RESULT  # not signed by the provider, so nothing to take to Disputes
+    convicted = await (_void(co, case, *_VOIDS[verdict]) if by_word else _fraud(co, case, found))
     await rebook(co, {case.attempt.provider, *(one.verifier for one in vouched)})
     return convicted
 

@@ -98,6 +98,7 @@ async def _close_one(co: Coordinator, tx: Tx, window: Row) -> bool:
         state=WindowState.COMMITTED,
         segments=count,
         steps=steps,
+        ends_job=records[-1].step_to == quote.plan.steps,
         root=window_root(records).hex(),
     )
     if kept_:
@@ -225,7 +226,13 @@ async def _basis(
 async def _draw_window(co: Coordinator, tx: Tx, window: Row, beacon: bytes, basis: SampleBasis, way: Way) -> None:
     drawn_ppm = way.samples * samples_ppm(basis, window.segments, co.config.sampling)
     seed = window_seed(window, beacon)
-    drawn = draw_segments(seed, first_index=window.first_index, count=window.segments, samples_ppm=drawn_ppm)
+    drawn = draw_segments(
+        seed,
+        first_index=window.first_index,
+        count=window.segments,
+        samples_ppm=drawn_ppm,
+        ends_job=window.ends_job,
+    )
     seconds = draw_seconds(seed, drawn, second_ppm=basis.second_ppm)
     now = co.clock()
     values = {
@@ -238,7 +245,7 @@ async def _draw_window(co: Coordinator, tx: Tx, window: Row, beacon: bytes, basi
     }
     await tx.run(sa.update(windows).where(windows.c.window_id == window.window_id).values(**values))
     for index in drawn:
-        await tx.add(audits, new_audit(window, index, "first" if index == 0 else "drawn"))
+        await tx.add(audits, new_audit(window, index, _why(window, index)))
     for index in seconds:
         await tx.add(audits, new_audit(window, index, SECOND))
     names = ", ".join(map(str, drawn))
@@ -246,6 +253,12 @@ async def _draw_window(co: Coordinator, tx: Tx, window: Row, beacon: bytes, basi
     if not drawn:
         text = "A public random number drew no segment of these for checking."
     await job_rows.tell(tx, window.job_id, "audit", text, now=now, window_id=window.window_id, segments=list(drawn))
+
+
+def _why(window: Row, index: int) -> str:
+    if index == 0:
+        return "first"
+    return "last" if window.ends_job and index == window.first_index + window.segments - 1 else "drawn"
 
 
 def window_seed(window: Row, beacon: bytes) -> bytes:

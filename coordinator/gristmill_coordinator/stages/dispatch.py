@@ -1,7 +1,6 @@
 """Stage 3, dispatch: the lease is offered to the node, and the attempt follows what the node says."""
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import pricing
@@ -12,6 +11,7 @@ from gristmill_coordinator.stages.payables import reserve
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx, change, grant, keep
 from gristmill_coordinator.store.tables import attempts, disputes, jobs, segments, windows
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.jobs import ArtifactRef, AttemptState, JobSpec, Quote, SignedOrder
 from gristmill_protocol.progress import Finished
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -174,7 +174,8 @@ async def _finished(co: Coordinator, attempt: Row, finished_json: str) -> dict[s
     """
     try:
         finished = Finished.model_validate_json(finished_json)
-    except ValidationError:
+        sha256_json(finished.scorecard)  # audits compare it: it must have a digest
+    except ValueError:
         return None
     async with co.store.read() as tx:
         quote = Quote.model_validate(await tx.value(sa.select(jobs.c.quote).where(jobs.c.job_id == attempt.job_id)))

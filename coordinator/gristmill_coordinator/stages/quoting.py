@@ -271,8 +271,11 @@ async def _verification(co: Coordinator, spec: JobSpec, plan: Plan, mode: Mode, 
     )
     per_window = min(plan.segments, plan.window_segments)
     drawn_ppm = WAYS[mode].samples * sampling.samples_ppm(basis, per_window, co.config.sampling)
-    drawn = min(drawn_ppm / commitments.PPM, per_window - 1)
-    again = f"The first segment and on average {drawn:.3g} drawn at random of every {per_window} are run again on"
+    drawn = min(drawn_ppm / commitments.PPM, max(0, per_window - 2))
+    again = (
+        f"The first and the last segment and on average {drawn:.3g} drawn at random of every {per_window} "
+        "are run again on"
+    )
     if mode is Mode.TOLERANCE:
         return (
             f"{again} two other owners' machines of another kind and must come out close; "

@@ -63,7 +63,7 @@ def _verdict(co: Coordinator, case: Case, index: int, allowed: Tolerance | None)
     asked = bool(opinions)
     return judge_segment(
         grades,
-        None if said is None else compare(case.record(index), said),
+        None if said is None else compare(case.record(index), said, case.result(index)),
         asked=asked,
         others=bool(other_verifiers(co, case, index)) or (asked and waited_s <= co.config.audit_timeout_s),
         usable=allowed.usable,

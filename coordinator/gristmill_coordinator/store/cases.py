@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gristmill_coordinator.domain.modes import WAYS, Way
+from gristmill_coordinator.domain.windows import Result
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx
 from gristmill_coordinator.store.tables import attempts, audits, jobs, segments, windows
+from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
 from gristmill_protocol.jobs import ArtifactRef, JobSpec, Quote, WindowState
 from gristmill_protocol.progress import Replayed
@@ -69,8 +71,7 @@ class Case:
         ]
         needed = {one.segment - 1 for one in open_audits if one.segment > self.attempt.segment_from}
         needed |= {one.segment for one in open_audits if self.unmeasured(one)}
-        ends_job = self.record(self.last_index).step_to == self.quote.plan.steps
-        return needed if ends_job else needed | {self.last_index}
+        return needed if self.window.ends_job else needed | {self.last_index}
 
     def unmeasured(self, audit: Row) -> bool:
         """Whether an audit's end state still has to be held against the provider's."""
@@ -86,12 +87,24 @@ class Case:
         """Whether a segment has two verifiers from the start."""
         return any(one.why == SECOND for one in self.of_segment(index))
 
+    def result(self, index: int) -> Result | None:
+        """What was handed over, if this segment ends the job."""
+        return result(self.attempt, self.record(index), self.quote)
+
     def answers(self, index: int) -> list[Replayed | None]:
         return [answer(one) for one in self.of_segment(index)]
 
 
 def answer(audit: Row) -> Replayed | None:
     return None if audit.replayed is None else Replayed.model_validate(audit.replayed)
+
+
+def result(attempt: Row, record: SegmentRecord, quote: Quote) -> Result | None:
+    """What an attempt handed over, if this record ends the job: only a finished attempt's counts."""
+    if record.step_to < quote.plan.steps:
+        return None
+    files = {name: ref["sha256"] for name, ref in attempt.finished["files"].items()}
+    return Result(files, sha256_json(attempt.finished["scorecard"]).hex())
 
 
 async def cases(tx: Tx, rows: Sequence[Row]) -> list[Case]:

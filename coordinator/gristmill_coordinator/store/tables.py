@@ -235,12 +235,13 @@ windows = Table(
     _int("capacity"),  # segments after which it closes
     _int("segments", 0),  # that count, once closed
     _int("steps", 0),  # that they cover
+    _flag("ends_job"),  # whether their last one reaches the job's last step
     _maybe_text("root"),
     Column("anchor_id", ForeignKey("anchors.anchor_id"), index=True),
     _maybe_json("proof"),  # merkle.InclusionProof of root in the anchor's root
     _maybe_text("beacon"),
     _time("sampled_s"),
-    _maybe_int("samples_ppm"),  # how many were drawn, besides the job's first segment
+    _maybe_int("samples_ppm"),  # how many were drawn, besides the job's first and last segment
     _maybe_json("basis"),  # jobs.SampleBasis: what that was computed from
     Column("verifier", BigInteger),  # payee id that the statement's line names, once passed
     *_claim(),

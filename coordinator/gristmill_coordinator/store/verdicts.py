@@ -58,6 +58,8 @@ async def void(
     await tell(tx, window.job_id, "audit", f"Work of {attempt.provider_name!r} does not count: {reason}", now=now)
     if accusation is not None:
         await _accuse(tx, window, attempt, reason, accusation, now=now)
+    if finding is Finding.WRONG_RESULT:
+        await disgrace(tx, attempt.provider)  # no Disputes: it did not sign what it handed over
     if finding is Finding.NOT_REPRODUCIBLE:
         await _give_up_if_again(tx, window)
     tx.wake("conclude", "dispatch")

@@ -1,11 +1,14 @@
 """What is committed, sampled and concluded."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill_coordinator.domain.windows import (
     Opinion,
+    Result,
     Start,
     Verdict,
     broken,
@@ -42,7 +45,7 @@ def record(
     )  # fmt: skip
 
 
-def replay(of: SegmentRecord, **changes: str) -> Replayed:
+def replay(of: SegmentRecord, **changes: Any) -> Replayed:
     answer = Replayed(
         step_from=of.step_from, step_to=of.step_to, state_root_prev=of.state_root_prev, state_root=of.state_root,
         data_root=of.data_root, metrics_root=of.metrics_root,
@@ -100,6 +103,22 @@ def test_a_broken_chain_is_seen(start: Start, records: list[SegmentRecord]) -> N
 def test_one_different_digest_is_a_mismatch(field: str) -> None:
     assert compare(record(0), replay(record(0))) is Opinion.AGREES
     assert compare(record(0), replay(record(0), **{field: digest("other")})) is Opinion.DIFFERS
+
+
+@pytest.mark.parametrize(
+    ("made", "opinion"),
+    [
+        ({"files": {"model": "a"}, "scorecard_sha256": "b"}, Opinion.AGREES),
+        ({"files": {"model": "x"}, "scorecard_sha256": "b"}, Opinion.OTHER_RESULT),
+        ({"files": {"model": "a", "more": "a"}, "scorecard_sha256": "b"}, Opinion.OTHER_RESULT),
+        ({"files": {}, "scorecard_sha256": "b"}, Opinion.OTHER_RESULT),
+        ({"files": {"model": "a"}, "scorecard_sha256": "x"}, Opinion.OTHER_RESULT),
+        ({"files": {"model": "a"}, "scorecard_sha256": None}, Opinion.OTHER_RESULT),
+        ({"files": {"model": "x"}, "scorecard_sha256": "b", "state_root": "0" * 64}, Opinion.DIFFERS),
+    ],
+)
+def test_at_the_jobs_end_the_result_is_compared_too(made: dict[str, Any], opinion: Opinion) -> None:
+    assert compare(record(0), replay(record(0), **made), Result({"model": "a"}, "b")) is opinion
 
 
 GOOD, WRONG, OTHER = replay(record(0)), replay(record(0), state_root="0" * 64), replay(record(0), state_root="1" * 64)
@@ -165,3 +184,33 @@ def test_a_window_never_goes_back_and_what_is_void_is_never_paid(said: list[Wind
     assert not {WindowState.VOID, WindowState.PAID} <= set(lived)
     if WindowState.PAID in lived:
         assert lived[-2:] == [WindowState.PASSED, WindowState.PAID]
+
+
+HANDED_OVER = Result({"model": "bought"}, "b")
+MADE = replay(record(0), files={"model": "made"}, scorecard_sha256="b")
+BOUGHT = replay(record(0), files={"model": "bought"}, scorecard_sha256="b")
+FAKED = [replay(record(0), state_root="0" * 64, files={"model": name}, scorecard_sha256="b") for name in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "others", "verdict"),
+    [
+        ([BOUGHT], True, Verdict.PASSED),
+        ([MADE], True, Verdict.SECOND_OPINION),
+        ([MADE], False, Verdict.UNCONFIRMED),
+        ([MADE, BOUGHT], True, Verdict.PASSED),
+        ([MADE, MADE], True, Verdict.WRONG_RESULT),
+        ([MADE, GOOD], True, Verdict.NOT_REPRODUCIBLE),
+        ([MADE, WRONG], True, Verdict.NOT_REPRODUCIBLE),
+        (FAKED, True, Verdict.FRAUD),
+    ],
+)
+def test_verdict_on_the_segment_that_ends_the_job(answers: list[Replayed], others: bool, verdict: Verdict) -> None:
+    assert judge_segment(record(0), answers, others=others, result=HANDED_OVER) is verdict
+
+
+def test_who_did_not_do_the_work_is_not_let_off_for_a_wrong_file() -> None:
+    assert judge([Verdict.WRONG_RESULT, Verdict.PENDING]) is Verdict.PENDING
+    assert judge([Verdict.WRONG_RESULT, Verdict.SECOND_OPINION]) is Verdict.SECOND_OPINION
+    assert judge([Verdict.FRAUD, Verdict.WRONG_RESULT]) is Verdict.FRAUD
+    assert judge([Verdict.WRONG_RESULT, Verdict.PASSED]) is Verdict.WRONG_RESULT

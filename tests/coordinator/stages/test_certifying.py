@@ -29,7 +29,7 @@ async def issued(world: World, job_id: str) -> CertificateStatement:
 async def test_the_certificate_says_what_the_rows_say(world: World) -> None:
     lock = json.dumps({"data_root": "cd" * 32, "recipe_version": "1.2"}).encode()
     willow = await world.add_machine("willow", ask=50_000, makes={"recipe.lock": lock})
-    await world.add_machine("oak", ask=900_000)
+    await world.add_machine("oak", ask=900_000, makes={"recipe.lock": lock})
     view = await done(world)
 
     statement = await issued(world, view.job_id)
@@ -123,7 +123,7 @@ async def test_a_cheat_is_named_with_what_it_lost_and_is_not_asked(world: World)
 async def test_garbage_in_a_machines_lock_is_left_out(world: World) -> None:
     lock = json.dumps({"data_root": "\ud800", "recipe_version": ["1"]}).encode()
     await world.add_machine("willow", ask=50_000, makes={"recipe.lock": lock})
-    await world.add_machine("oak", ask=900_000)
+    await world.add_machine("oak", ask=900_000, makes={"recipe.lock": lock})
     view = await done(world)
 
     said = (await issued(world, view.job_id)).predicate

@@ -165,7 +165,7 @@ async def test_what_is_drawn_follows_from_a_block_after_the_windows_root(world: 
         anchor = await tx.row(sa.select(anchors).where(anchors.c.anchor_id == window.anchor_id))
         assert anchor is not None
         sent = await tx.row(sa.select(transactions).where(transactions.c.transaction_id == anchor.transaction_id))
-        query = sa.select(audits.c.segment).where(audits.c.why.in_(("first", "drawn")))
+        query = sa.select(audits.c.segment).where(audits.c.why.in_(("first", "last", "drawn")))
         drawn = [row.segment for row in await tx.rows(query.order_by(audits.c.segment))]
     assert sent is not None
     proof = InclusionProof(
@@ -178,7 +178,7 @@ async def test_what_is_drawn_follows_from_a_block_after_the_windows_root(world: 
         beacon=beacon, job_id=job_id, window_id=window.window_id, root=bytes.fromhex(window.root)
     )  # fmt: skip
     again = draw_segments(
-        seed, first_index=window.first_index, count=window.segments, samples_ppm=window.samples_ppm
+        seed, first_index=window.first_index, count=window.segments, samples_ppm=window.samples_ppm, ends_job=True
     )  # fmt: skip
 
     assert proof.root(bytes.fromhex(window.root)).hex() == anchor.root

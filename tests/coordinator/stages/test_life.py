@@ -56,7 +56,7 @@ async def test_a_cheat_is_slashed_and_another_machine_finishes(world: World) -> 
 async def test_a_wrong_verifier_hurts_nobody_but_itself(world: World) -> None:
     willow = await world.add_machine("willow", ask=50_000)
     wrong = await world.add_machine("wrong", ask=900_000, verify=lazy)
-    oak = await world.add_machine("oak", ask=800_000)
+    others = [await world.add_machine(name, ask=800_000) for name in ("oak", "elm")]
     submitted = await world.submit()
 
     view = await world.finish_signing(submitted.job_id)
@@ -66,7 +66,7 @@ async def test_a_wrong_verifier_hurts_nobody_but_itself(world: World) -> None:
     assert world.chain.credits[willow.provider] > 0
     assert wrong.provider not in world.chain.credits
     if wrong.audits_done:
-        assert world.chain.credits[oak.provider] > 0
+        assert any(world.chain.credits.get(one.provider, 0) > 0 for one in others)
 
 
 async def test_work_that_nobody_can_reproduce_is_not_paid_and_not_slashed(world: World) -> None:

@@ -366,6 +366,7 @@ def _jobs() -> None:
         sa.Column("capacity", sa.BigInteger(), nullable=False),
         sa.Column("segments", sa.BigInteger(), nullable=False),
         sa.Column("steps", sa.BigInteger(), nullable=False),
+        sa.Column("ends_job", sa.Boolean(), nullable=False),
         sa.Column("root", sa.String(), nullable=True),
         sa.Column("anchor_id", sa.String(), nullable=True),
         sa.Column("proof", sa.JSON(none_as_null=True), nullable=True),

@@ -1,7 +1,7 @@
 """A scripted machine that really trains, in this process: several kinds of machines, and ways to cheat."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -68,7 +68,12 @@ def faster(factor: float) -> Iterator[None]:
 @contextmanager
 def other_roots() -> Iterator[None]:
     """It commits to states that nobody has, and hands over those that it should have."""
-    with patch.object(Checkpoint, "root", lambda _, step: sha256(f"root {step}".encode()).hexdigest()):
+
+    def root(state: Mapping[str, torch.Tensor]) -> str:
+        return sha256(f"root {int(state['meta/step'])}".encode()).hexdigest()
+
+    of_step = patch.object(Checkpoint, "root", lambda _, step: root({"meta/step": torch.tensor(step)}))
+    with of_step, patch.object(engine, "root_of", root):
         yield
 
 

@@ -85,7 +85,7 @@ def _audit(row: Row) -> AuditView:
         verifier=row.verifier or 0,
         verifier_name=row.verifier_name,
         outcome=row.outcome,
-        why_drawn=row.why,
+        why_drawn=row.why.rstrip(" 0123456789"),  # replicas and measurements are numbered
     )
 
 

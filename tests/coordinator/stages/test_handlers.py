@@ -173,7 +173,7 @@ async def test_an_answer_to_another_question_is_no_answer(market: World) -> None
 
     await oak._commit(market.co, request.audit_id, wrong)
     await market.tick()  # the coordinator asks for the answer
-    await oak._reveal(market.co, request.audit_id)
+    await oak._reveal(market.co, pb.RevealRequest(audit_id=request.audit_id))
 
     assert {one.outcome for one in (await market.job(job_id)).windows[0].audits} == {"pending"}
 

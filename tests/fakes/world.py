@@ -1,5 +1,6 @@
 """A whole coordinator on an in-memory chain, with scripted machines: time, blocks and messages move when told to."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from fakes import trainer
 from fakes.chain import FakeChain
 from fakes.machine import Machine, root
 from fakes.prover import TINY
@@ -246,8 +248,11 @@ class World:
 
 
 def _root_of(path: Path) -> str:
-    """Of a real training state, or of a scripted machine's."""
+    """Of a real training state, the fake trainer's or a scripted machine's."""
+    content = path.read_bytes()
+    if content.startswith(b'{"seed"'):
+        return trainer.state_root(**json.loads(content))
     try:
         return distance.root_of(path)
     except BadData:
-        return root(path.read_bytes())
+        return root(content)

@@ -69,7 +69,7 @@ async def test_events_become_rows_with_what_they_are_about(market: World) -> Non
     [node] = await events(market, "NodeSet")
     assert (node.contract, node.payee, node.args["metadata"]) == ("registry", provider, "0x" + "00" * 32)
     assert provider in [row.payee for row in await events(market, "PayeeAdded")]
-    assert [row.payee for row in await events(market, "RecipeAdded")] == [None]
+    assert [row.payee for row in await events(market, "RecipeAdded")] == [None, None]
 
 
 @pytest.mark.parametrize("depth", [1, 3, 20])

@@ -51,10 +51,10 @@ async def assert_found_out(world: World, foe: Machine, reason: str) -> JobView:
     return view
 
 
-async def test_a_state_that_does_not_match_its_root_is_fraud(world: World, foe: Machine) -> None:
+async def test_a_state_that_does_not_match_its_root_is_not_served(world: World, foe: Machine) -> None:
     claims(foe, lambda record: {"state_root": root(b"a nicer state" + bytes(record.index)), **_prev(record)})
 
-    await assert_found_out(world, foe, "Segment 0 comes out differently when it is run again.")
+    await assert_found_out(world, foe, "What was sent as the state after segment")
 
 
 def _prev(record: SegmentRecord) -> dict[str, object]:

@@ -203,14 +203,13 @@ class Machine:
         await nodes.heartbeat(co, self.node_id, pb.Heartbeat(attempt_ids=running))
 
     async def _read(self, co: Coordinator, message: pb.CoordinatorMessage) -> None:
-        kind = message.WhichOneof("body")
-        assert kind is not None
+        kind = message.WhichOneof("body") or ""
         body: Any = getattr(message, kind)
         handlers = {
             "lease": self._consider,
             "reveal": self._reveal,
             "state_request": self._serve,
-            "certificate": self._certify,
+            **({"certificate": self._certify} if self.certifies else {}),
             "challenge_request": self._get_ready,
             "challenge_start": self._think,
             "challenge_open": self._open,
@@ -473,8 +472,6 @@ class Machine:
         await audit.state_replied(co, self.node_id, reply)
 
     async def _certify(self, co: Coordinator, request: pb.CertificateRequest) -> None:
-        if not self.certifies:
-            return
         reply = pb.CertificateReply(job_id=request.job_id, statement_sha256=sha256(request.statement).digest())
         if isinstance(self.certifies, str):
             reply.reason = self.certifies

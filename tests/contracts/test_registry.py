@@ -56,10 +56,15 @@ def test_stake_stays_while_it_is_locked(evm: Evm, provider: Sender, id_: int) ->
 
 
 def test_a_slash_goes_to_whom_it_names(evm: Evm, id_: int) -> None:
-    renter = Account.create()
+    renter, authority = Account.create(), Authority(evm.w3, evm.deployment.manager)
     evm.open_account(renter, 1)
+    slash = evm.registry.slash(id_, [Award(renter.address, 7)], b"e" * 32)
+    with pytest.raises(Conflict, match="AccessManagedUnauthorized"):
+        evm.relayer.run(slash)
 
-    Sender(evm.w3, evm.operator).run(evm.registry.slash(id_, [Award(renter.address, 7)], b"e" * 32))
+    evm.relayer.run(authority.grant(Held(Role.SLASHER, evm.relayer.address, 0)))
+    evm.relayer.run(slash)
+    evm.relayer.run(authority.revoke(Role.SLASHER, evm.relayer.address))
 
     assert evm.ledger.account(renter.address).balance_usd_micros == 8
     assert evm.registry.stake_of(id_) == BOND - 7

@@ -5,6 +5,7 @@ from collections import defaultdict
 import sqlalchemy as sa
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.domain.modes import why_drawn
 from gristmill_coordinator.domain.windows import UNJUDGED
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.cases import SECOND
@@ -85,7 +86,7 @@ def _audit(row: Row) -> AuditView:
         verifier=row.verifier or 0,
         verifier_name=row.verifier_name,
         outcome=row.outcome,
-        why_drawn=row.why.rstrip(" 0123456789"),  # replicas and measurements are numbered
+        why_drawn=why_drawn(row.why),
     )
 
 

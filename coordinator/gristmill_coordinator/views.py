@@ -13,6 +13,7 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.cursors import WATCHER, position
 from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.jobs import ACTIVE, UNENDED, JobReason
+from gristmill_coordinator.domain.modes import why_drawn
 from gristmill_coordinator.domain.windows import UNJUDGED
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
@@ -253,7 +254,7 @@ def _window(row: Row, audits: list[Row], anchor_tx: str | None) -> WindowView:
                 verifier=0 if audit.replayed is None else audit.verifier,
                 verifier_name="" if audit.replayed is None else audit.verifier_name,
                 outcome=audit.outcome,
-                why_drawn=audit.why.rstrip(" 0123456789"),  # replicas and measurements are numbered
+                why_drawn=why_drawn(audit.why),
             )
             for audit in audits
             if audit.window_id == row.window_id

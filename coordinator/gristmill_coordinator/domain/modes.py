@@ -93,6 +93,11 @@ def is_whole(why: str) -> bool:
     return why.startswith((REPLICA, MEASUREMENT))
 
 
+def why_drawn(why: str) -> str:
+    """AuditView.why_drawn: the reason of an audit without its number."""
+    return why.rstrip(" 0123456789")
+
+
 def slot(why: str) -> int:
     """Which of its kind such an audit is, from 0."""
     return int(why.rpartition(" ")[2]) - 1

@@ -47,6 +47,8 @@ class Finding(StrEnum):
     MISSED = "missed"  # the result is not as good as was asked for
 
 
+MAX_REFUSALS = 5  # of one audit: then it is the work that cannot be run again
+
 # After these a job does not go to the same machine again.
 EXCLUDING = tuple(finding for finding in Finding if finding is not Finding.DROPPED)
 

@@ -14,11 +14,11 @@ from gristmill_coordinator.chain import events as chain_events
 from gristmill_coordinator.domain.disputes import Fault
 from gristmill_coordinator.domain.jobs import Ending
 from gristmill_coordinator.domain.modes import MEASUREMENT, WAYS, Checkers, is_whole
-from gristmill_coordinator.domain.windows import Finding, Opinion, Verdict, compare, judge, judge_segment
+from gristmill_coordinator.domain.windows import MAX_REFUSALS, Finding, Opinion, Verdict, compare, judge, judge_segment
 from gristmill_coordinator.market.nodes import holds, rebook, refresh, unwilling
 from gristmill_coordinator.stages import tolerating, wholes
 from gristmill_coordinator.stages.commitment import new_audit
-from gristmill_coordinator.stages.verifying import MAX_REFUSALS, dropped, other_verifiers, serve
+from gristmill_coordinator.stages.verifying import dropped, other_verifiers, serve
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import verdicts
 from gristmill_coordinator.store.cases import SECOND, SECOND_OPINION, Case, cases, result

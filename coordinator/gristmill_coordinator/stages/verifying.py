@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain.modes import MEASUREMENT, Checkers, is_whole
 from gristmill_coordinator.domain.tasks import measuring_task, replay_task, run_task
+from gristmill_coordinator.domain.windows import MAX_REFUSALS
 from gristmill_coordinator.market.book import Offer
 from gristmill_coordinator.market.nodes import holds, listening_since, silent, unwilling
 from gristmill_coordinator.stages import wholes
@@ -17,8 +18,6 @@ from gristmill_coordinator.store.tables import audits, segments
 from gristmill_protocol.commitments import draw_verifier, verifier_seed
 from gristmill_protocol.jobs import SignedOrder, TrainTask
 from gristmill_protocol.v1 import provider_pb2 as pb
-
-MAX_REFUSALS = 5  # of one audit: then it is the segment that cannot be re-run
 
 _TELL_AGAIN_S = 30.0
 

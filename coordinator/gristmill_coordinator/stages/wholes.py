@@ -6,7 +6,7 @@ from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import modes, pricing
 from gristmill_coordinator.domain.jobs import Ending
 from gristmill_coordinator.domain.modes import MEASUREMENT, REPLICA, Checkers, Ruling
-from gristmill_coordinator.domain.windows import Finding
+from gristmill_coordinator.domain.windows import MAX_REFUSALS, Finding
 from gristmill_coordinator.market.book import Offer
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.stages.commitment import new_audit, window_seed
@@ -19,7 +19,6 @@ from gristmill_protocol.commitments import draw_verifier, verifier_seed
 from gristmill_protocol.modes import Mode
 from gristmill_protocol.progress import Evaluated, Replayed
 
-_MAX_REFUSALS = 5  # of one audit: then nobody can do it
 _THIRD = f"{MEASUREMENT} {modes.MEASURERS + 1}"
 _UNNAMED = (f"{MEASUREMENT} 2", _THIRD)  # a statement names one verifier
 
@@ -74,7 +73,7 @@ async def conclude(co: Coordinator, case: Case) -> bool:
     asked = {one.why: one for one in (*case.audits, *earlier)}
     rows = [asked[why] for why in sorted(asked)]
     answered = [one for one in rows if one.replayed is not None]
-    given_up = [one for one in rows if one.replayed is None and one.refusals >= _MAX_REFUSALS]
+    given_up = [one for one in rows if one.replayed is None and one.refusals >= MAX_REFUSALS]
     if len(answered) + len(given_up) < len(rows):
         return False
     if case.quote.mode is Mode.REPLICATE:

@@ -2,17 +2,19 @@
 
 The job is the image sorter on scikit-learn's digits. The baseline is the same loop body (recipes/image_sorter/train.py)
 in a plain torch loop: torch's own choice of kernels, no seeds for each step, no records, no states. Between it and
-everything stands the same plain loop on deterministic kernels, so that the two costs are told apart. Repetitions are
-interleaved and medians taken; seconds are the training thread's processor time, which other programs disturb less than
-the clock, and the clock's own ratio is printed beside them.
+everything stands the same plain loop on deterministic kernels, so that the two costs are told apart. The three train in
+turns of TURN_STEPS, in an order drawn anew each time, so that what else the machine does falls on all of them alike.
+Seconds are the training thread's processor time; the clock's ratios, with what it waits for, stand beside them.
 """
 
 import platform
+import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from threading import Condition, Thread
 from typing import Any
 
 import torch
@@ -29,9 +31,10 @@ from gristmill_trainer.engine import Run, one_cycle, train_step
 from gristmill_trainer.environment import pin_environment
 from gristmill_trainer.recipe import Gpu
 
-REPETITIONS = 5
-SETTINGS = {"quality": "quick", "rounds": 6}
-SEGMENT_S = 60  # the shortest segment of a job that is longer than an hour
+KINDS = ("plain", "deterministic", "verified")
+TURN_STEPS = 45
+ROUNDS, LONGER_ROUNDS, LONG_JOB_ROUNDS = 6, 90, 6_000
+LONGER_SEGMENT_STEPS = 900  # some seconds
 LONG_JOB_S = 36_000
 DRAWS = 2_000
 KNOWN_AFTER = 60  # clean windows of a known provider
@@ -91,40 +94,99 @@ class TimedRun(Run):
         self.segments += 1
 
 
+class Turns:
+    """Lets runs, each in a thread of its own, train one after another, TURN_STEPS each, and takes their times."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}  # (processor, clock) a turn
+        self._next: list[str] = []
+        self._passed_on = Condition()
+        self._draw = random.Random(0)
+
+    def of(self, kind: str, steps: Callable[[], Iterator[int]]) -> Callable[[], Iterator[int]]:
+        """The same steps, but in this run's turns."""
+
+        def in_turns() -> Iterator[int]:
+            began = self._await(kind)
+            for done, step in enumerate(steps()):
+                # Segments end on multiples of 9 and 900, turns half-way between two of them.
+                if done and done % TURN_STEPS == 4:
+                    self._pass_on(kind, began)
+                    began = self._await(kind)
+                yield step
+            self._pass_on(kind, began)
+
+        return in_turns
+
+    def total(self, kind: str, clock: int = 0) -> float:
+        """Seconds of all turns but the first, in which everything is done for the first time."""
+        return sum(turn[clock] for turn in self.seconds[kind][1:])
+
+    def _await(self, kind: str) -> tuple[float, float]:
+        with self._passed_on:
+            self._passed_on.wait_for(lambda: self._whose() == kind)
+        _choose_kernels(kind)
+        return time.thread_time(), time.perf_counter()
+
+    def _pass_on(self, kind: str, began: tuple[float, float]) -> None:
+        self.seconds[kind].append((time.thread_time() - began[0], time.perf_counter() - began[1]))
+        with self._passed_on:
+            self._next.pop()
+            self._passed_on.notify_all()
+
+    def _whose(self) -> str:
+        if not self._next:
+            self._next = self._draw.sample(KINDS, len(KINDS))
+        return self._next[-1]
+
+
+def _choose_kernels(kind: str) -> torch.device:
+    device = pin(1)
+    if kind == "plain":
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    return device
+
+
 class Bench:
     """One job in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rounds: int, *, segment_steps: int | None = None) -> None:
         self.folder = folder
         (folder / "input").mkdir()
         self.data = DataView.open(write_digits(folder / "digits"))
         self.recipe = catalog.find("image-sorter")
-        self.plan = self.recipe.plan(SETTINGS, self.recipe.check(self.data).stats, Gpu())
+        self.stats = self.recipe.check(self.data).stats
+        self.plan = self.planned(rounds, Gpu())
         self.task = TrainTask(
             job_id="job_1", attempt_id="attempt_1", recipe="image-sorter", settings=self.plan.settings, seed=7,
-            steps=self.plan.steps, segment_steps=self.plan.segment_steps,
-            data=self.data.pack(folder / "input" / "data"),
+            steps=self.plan.steps, segment_steps=segment_steps or self.plan.segment_steps,
+            end_steps=self.plan.end_steps, data=self.data.pack(folder / "input" / "data"),
         )  # fmt: skip
         self.events: list[TrainerEvent] = []
 
-    def run(self, kind: str) -> tuple[float, float, Any]:
-        """The training thread's processor seconds, seconds by the clock, and the run."""
-        device = pin(1)
-        if kind == "plain":
-            torch.use_deterministic_algorithms(False)
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
-        run: Any = (
-            PlainRun(self.task, self.data, device)
-            if kind != "verified"
-            else TimedRun(
-                self.task, self.folder, data=self.data, device=device, emit=self.events.append,
-                stop_requested=lambda: False, numeric_class="00" * 32,
-            )
+    def planned(self, rounds: int, gpu: Gpu) -> Plan:
+        return self.recipe.plan({"quality": "quick", "rounds": rounds}, self.stats, gpu)
+
+    def run(self) -> tuple[Turns, TimedRun]:
+        """Train the job in each way, in turns."""
+        self.events.clear()
+        turns = Turns()
+        timed = TimedRun(
+            self.task, self.folder, data=self.data, device=pin(1), emit=self.events.append,
+            stop_requested=lambda: False, numeric_class="00" * 32,
         )  # fmt: skip
-        training = session.program_of(self.recipe).begin(run)
-        started = time.thread_time(), time.perf_counter()
-        training.train()
-        return time.thread_time() - started[0], time.perf_counter() - started[1], run
+        threads = []
+        for kind in KINDS:
+            run: Any = timed if kind == "verified" else PlainRun(self.task, self.data, _choose_kernels(kind))
+            training = session.program_of(self.recipe).begin(run)
+            run.steps = turns.of(kind, run.steps)
+            threads.append(Thread(target=training.train))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return turns, timed
 
     def replay(self, segment: SegmentDone, folder: Path) -> float:
         """Processor seconds that a verifier takes for a segment, reading the data included."""
@@ -164,57 +226,44 @@ def drawn(plan: Plan, beacon: int, *, clean_windows: int) -> list[int]:
 
 def share(plan: Plan, *, clean_windows: int) -> float:
     """Steps that are run again, in parts of all steps; the mean over many draws."""
-    ends = [min((index + 1) * plan.segment_steps, plan.steps) for index in range(plan.segments)]
-    again = [
-        sum(ends[index] - index * plan.segment_steps for index in drawn(plan, beacon, clean_windows=clean_windows))
-        for beacon in range(DRAWS)
-    ]
+    steps = [end - start for start, end in pairwise([0, *plan.grid.ends()])]
+    again = [sum(steps[at] for at in drawn(plan, beacon, clean_windows=clean_windows)) for beacon in range(DRAWS)]
     return sum(again) / DRAWS / plan.steps
 
 
-def show_provider(bench: Bench) -> tuple[float, TimedRun]:
-    """Print the provider's costs; seconds of the verified training and the last such run."""
-    kinds = ("plain", "deterministic", "verified")
-    bench.run("plain")  # to warm up
-    rounds = []
-    for turn in range(REPETITIONS):
-        bench.events.clear()
-        order = kinds[turn % 3 :] + kinds[: turn % 3]  # so that none always comes after the same other
-        rounds.append({kind: bench.run(kind) for kind in order})
-
-    def ratio(kind: str, base: str, clock: int = 0) -> float:
-        return 100 * (median(one[kind][clock] / one[base][clock] for one in rounds) - 1)
-
-    seconds = {kind: median(one[kind][0] for one in rounds) for kind in kinds}
-    runs: Sequence[TimedRun] = [one["verified"][2] for one in rounds]
-    logging = median(one["verified"][2].logging_s / one["verified"][0] for one in rounds)
-    closing_s = median(run.closing_s / run.segments for run in runs)
-    plan = bench.plan
-    step_ms, segments = seconds["plain"] / plan.steps * 1e3, runs[0].segments
-
-    def line(name: str, kind: str, base: str) -> str:
-        by_clock = f"by the clock {ratio(kind, base, 1):+6.2f} %"
-        return f"  {name:34}{seconds[kind]:6.2f} s  {ratio(kind, base):+6.2f} %  {by_clock}"
-
-    print(f"{plan.steps} steps of {step_ms:.2f} ms in {segments} segments, {REPETITIONS} repetitions, medians")
-    print(f"  {'plain torch loop (baseline)':34}{seconds['plain']:6.2f} s")
-    print(line("deterministic kernels only", "deterministic", "plain"))
-    print(line("hashed, recorded, states saved", "verified", "deterministic"))
-    ends = closing_s * segments / seconds["verified"]
-    print(f"    of which each step's record {logging:.2%} of the time, each segment's end {closing_s * 1e3:.1f} ms:")
-    print(f"    {ends:.2%} in a job as short as this, together {logging + ends:.2%}")
-    print(f"  computed for segments of {SEGMENT_S} s: {logging + closing_s / SEGMENT_S:.2%}")
-    return seconds["verified"], runs[-1]
+def show_provider(bench: Bench) -> float:
+    """Print the provider's costs; gives the processor seconds of a step."""
+    turns, run = bench.run()
+    ends = len([event for event in bench.events if isinstance(event, SegmentDone)])
+    step_s = turns.total("plain") / (bench.task.steps - TURN_STEPS)
+    print(f"{bench.task.steps} steps of {step_s * 1e3:.2f} ms in {ends} segments, in turns of {TURN_STEPS} steps")
+    print(f"  {'plain torch loop (baseline)':34}{turns.total('plain'):6.2f} s")
+    for name, kind, base in (
+        ("deterministic kernels only", "deterministic", "plain"),
+        ("hashed, recorded, states saved", "verified", "deterministic"),
+    ):
+        more, by_clock = (100 * (turns.total(kind, clock) / turns.total(base, clock) - 1) for clock in (0, 1))
+        print(f"  {name:34}{turns.total(kind):6.2f} s  {more:+6.2f} %  by the clock {by_clock:+6.2f} %")
+    whole = sum(turn[0] for turn in turns.seconds["verified"])
+    logging, closing = run.logging_s / whole, run.closing_s / whole
+    print(
+        f"    of which each step's record {logging:.2%}, "
+        f"each segment's end {run.closing_s / ends * 1e3:.1f} ms: {closing:.2%}"
+    )
+    return step_s
 
 
-def show_verifiers(bench: Bench, trained_s: float) -> None:
-    """Print what is run again."""
+def show_verifiers(bench: Bench, step_s: float) -> None:
+    """Print what is run again.
+
+    Args:
+        bench: its job was trained just now.
+        step_s: what a step took.
+    """
     segments = [event for event in bench.events if isinstance(event, SegmentDone)]
-    rate = bench.plan.flops / trained_s
-    flops = round(rate * LONG_JOB_S)
-    steps = bench.plan.steps * LONG_JOB_S // max(1, round(trained_s))
-    long = bench.plan.model_copy(update={"flops": flops, "steps": steps, "segment_steps": steps // 400})
-    long = long.model_copy(update={"window_segments": 40})
+    trained_s = step_s * bench.plan.steps
+    flops = bench.planned(LONG_JOB_ROUNDS, Gpu()).flops
+    long = bench.planned(LONG_JOB_ROUNDS, Gpu(flops_per_s=flops // LONG_JOB_S))
     print("\nrun again by verifiers, in parts of the job's steps (in time, where it was done here)")
     print("  two-fold replication                        200 %\n  naive re-execution                          100 %")
     for name, clean in (("new", 0), ("known", KNOWN_AFTER)):
@@ -223,7 +272,7 @@ def show_verifiers(bench: Bench, trained_s: float) -> None:
         short, whole = share(bench.plan, clean_windows=clean), share(long, clean_windows=clean)
         this = f"this job of {len(segments)} segments"
         print(f"  {name + ' provider':16}{this:28}{short:6.1%}  (in time {took / trained_s:.1%})")
-        print(f"  {'':16}{'a job of 10 h, 400 segments':28}{whole:6.1%}")
+        print(f"  {'':16}{f'a job of 10 h, {long.segments} segments':28}{whole:6.1%}")
 
 
 if __name__ == "__main__":
@@ -233,6 +282,8 @@ if __name__ == "__main__":
     if not torch.cuda.is_available():
         print("There is no GPU here: the cost of deterministic kernels on one was not measured.")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
-        trained_s, _ = show_provider(bench)
-        show_verifiers(bench, trained_s)
+        bench = Bench(Path(folder), ROUNDS)
+        show_verifiers(bench, show_provider(bench))
+    with tempfile.TemporaryDirectory() as folder:
+        print("\nthe same with long segments")
+        show_provider(Bench(Path(folder), LONGER_ROUNDS, segment_steps=LONGER_SEGMENT_STEPS))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gristmill_protocol.canonical import sha256_json
+from gristmill_protocol.grid import Grid
 from gristmill_protocol.modes import Mode
 
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -71,7 +72,8 @@ class Plan(Message):
 
     settings: dict[str, Any]  # resolved, every field present
     steps: int = Field(gt=0)
-    segment_steps: int = Field(gt=0)  # the last segment may be shorter
+    segment_steps: int = Field(gt=0)
+    end_steps: int = Field(default=0, ge=0)  # of the first and the last segment; 0: as the others
     window_segments: int = Field(default=60, gt=0)
     flops: int = Field(gt=0)
     peak_bytes: int = Field(gt=0)
@@ -80,8 +82,12 @@ class Plan(Message):
     limit_s: int = Field(default=0, ge=0)  # what is paid for on any machine, whatever flops say; 0: flops decide
 
     @property
+    def grid(self) -> Grid:
+        return Grid(self.steps, self.segment_steps, self.end_steps)
+
+    @property
     def segments(self) -> int:
-        return -(-self.steps // self.segment_steps)
+        return len(self.grid)
 
 
 class QuotedProvider(Message):
@@ -366,6 +372,7 @@ class TrainTask(Message):
     seed: int
     steps: int
     segment_steps: int
+    end_steps: int = 0
     step_from: int = 0  # resume here from input/state.safetensors when > 0
     step_to: int | None = None  # replay: stop here, write nothing but the digests
     keep_state: bool = False  # replay: leave the end state in out/states too, and the start if none was given
@@ -375,3 +382,7 @@ class TrainTask(Message):
     data: ArtifactRef
     state: ArtifactRef | None = None  # the boundary state to start from
     model: dict[str, ArtifactRef] = {}  # evaluate: the files of a finished model, to be measured on the data
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.steps, self.segment_steps, self.end_steps)

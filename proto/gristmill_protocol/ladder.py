@@ -45,10 +45,10 @@ def ladder_statements(quote: Quote) -> tuple[Statement, ...]:
     """Every statement to sign with an order: first the rungs of candidates[0], then one move to candidates[1]."""
     if quote.replicas:
         return _majorities(quote)
-    total, step = quote.plan.steps, quote.plan.segment_steps
+    ends = list(quote.plan.grid.ends())
     first, *others = quote.candidates
-    works = [[_work(first, done)] for done in (*range(step, total, step), total)]
-    works += [[_work(first, done), _work(other, total - done)] for other in others for done in range(0, total, step)]
+    works = [[_work(first, done)] for done in ends]
+    works += [[_work(first, done), _work(other, ends[-1] - done)] for other in others for done in (0, *ends[:-1])]
     statements = [statement_for(quote, [part for part in work if part.steps]) for work in works]
     return tuple(statement for statement in statements if statement is not None)
 

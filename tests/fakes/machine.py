@@ -287,7 +287,7 @@ class Machine:
             await self._finish(co, run)
 
     async def _segment(self, co: Coordinator, run: _Run) -> None:
-        step_to = min(run.step + run.task.segment_steps, run.task.steps)
+        step_to = run.task.grid.end_after(run.step)
         state = run.state
         for step in range(run.step, step_to):
             state = self.train(state, step)

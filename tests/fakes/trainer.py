@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gristmill_protocol.grid import Grid
+
 NUMERIC_CLASS = sha256(b"fake class").hexdigest()
 FLOPS_PER_S = 1_000_000_000
 SCORECARD = {"right": 97}
@@ -40,6 +42,7 @@ class Trainer:
         self.task = json.loads((folder / "task.json").read_text())
         self.settings = self.task["settings"]
         self.seed = self.task["seed"]
+        self.grid = Grid(self.task["steps"], self.task["segment_steps"], self.task["end_steps"])
         self.begun = self.task["step_from"]
         self.index = self.task["segment_index"]
         for part in ("states", "result"):
@@ -54,7 +57,7 @@ class Trainer:
         for step in range(self.begun, self.task["steps"]):
             self.misbehave(step)
             say("progress", step=step + 1, metrics={"loss": 1 / (step + 1)})
-            if (step + 1) % self.task["segment_steps"] == 0 or step + 1 == self.task["steps"]:
+            if step + 1 == self.grid.end_after(step):
                 self.close(step + 1)
         files = self.hand_over()
         step = self.task["steps"]

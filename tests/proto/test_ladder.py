@@ -13,7 +13,7 @@ from gristmill_protocol.signing import encode_lines
 prices = st.integers(1, 10**9)
 
 
-def quote(steps: int, segment_steps: int, quoted: list[int]) -> Quote:
+def quote(steps: int, segment_steps: int, quoted: list[int], end_steps: int = 0) -> Quote:
     candidates = tuple(
         QuotedProvider(
             node_id=f"node_{i}",
@@ -28,7 +28,15 @@ def quote(steps: int, segment_steps: int, quoted: list[int]) -> Quote:
     return Quote(
         quote_id="quote_1",
         spec_digest="0" * 64,
-        plan=Plan(settings={}, steps=steps, segment_steps=segment_steps, flops=1, peak_bytes=1, state_bytes=1),
+        plan=Plan(
+            settings={},
+            steps=steps,
+            segment_steps=segment_steps,
+            end_steps=end_steps,
+            flops=1,
+            peak_bytes=1,
+            state_bytes=1,
+        ),
         candidates=candidates,
         price_usd_micros=quoted[0],
         cap_usd_micros=max(quoted),
@@ -62,10 +70,9 @@ def test_no_rung_exceeds_the_dearest_candidate(steps: int, segment_steps: int, q
 def test_a_job_that_moved_once_at_a_boundary_is_covered(
     steps: int, segment_steps: int, quoted: list[int], data: st.DataObject
 ) -> None:
-    offered = quote(steps, segment_steps, quoted)
+    offered = quote(steps, segment_steps, quoted, end_steps=data.draw(st.integers(0, segment_steps)))
     first, second = offered.candidates
-    done = min(steps - 1, segment_steps * data.draw(st.integers(0, steps // segment_steps)))
-    done -= done % segment_steps
+    done = data.draw(st.sampled_from([0, *offered.plan.grid.ends()][:-1]))
     work = [Work(first.provider, first.verifier, first.price_usd_micros, done)] if done else []
     work.append(Work(second.provider, second.verifier, second.price_usd_micros, steps - done))
 

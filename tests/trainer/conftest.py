@@ -103,6 +103,7 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> MakeTask:
             "seed": 7,
             "steps": plan.steps,
             "segment_steps": plan.segment_steps,
+            "end_steps": plan.end_steps,
             "data": view.pack(folder / "input" / "data"),
             "state": None if state is None else file_ref(state),
         }

@@ -52,7 +52,7 @@ def few_topics(topics: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def task(make_task: Callable[..., Path], digits: Path, few_topics: Path) -> Callable[[str], Path]:
     def make(cheat: str) -> Path:
         data, settings = (few_topics, TEXTS) if cheat == "shorter-texts" else (digits, PICTURES)
-        return make_task(data, settings=settings, segment_steps=SEGMENT_STEPS, steps=STEPS)
+        return make_task(data, settings=settings, segment_steps=SEGMENT_STEPS, end_steps=0, steps=STEPS)
 
     return make
 

@@ -138,7 +138,7 @@ def test_a_half_finished_model_can_be_taken_home(
 ) -> None:
     task = TrainTask.model_validate_json((trained / "task.json").read_text())
     state = trained / "out" / "states" / "3.safetensors"
-    half = make_task(digits, settings=SETTINGS, state=state, step_from=4 * task.segment_steps)
+    half = make_task(digits, settings=SETTINGS, state=state, step_from=[*task.grid.ends()][3])
 
     code, lines = say("export", half, tmp_path / "model")
 
@@ -152,9 +152,10 @@ def test_a_replay_that_ends_the_job_makes_the_texts_model_again(
     trained_on_texts: Path, make_task: MakeTask, topics: Path, say: Say
 ) -> None:
     task = TrainTask.model_validate_json((trained_on_texts / "task.json").read_text())
-    last = (task.steps - 1) // task.segment_steps
+    *_, begin, _ = task.grid.ends()
+    last = len(task.grid) - 1
     state = trained_on_texts / "out" / "states" / f"{last - 1}.safetensors"
-    ended = {"step_from": last * task.segment_steps, "step_to": task.steps, "segment_index": last}
+    ended = {"step_from": begin, "step_to": task.steps, "segment_index": last}
     again = make_task(topics, settings={"quality": "quick", "rounds": 2}, state=state, attempt_id="audit_1", **ended)
 
     _, [line] = say("replay", again)

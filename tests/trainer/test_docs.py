@@ -97,6 +97,7 @@ def make_task(table: Path, folder: Path, state: Path | None = None, **fields: in
         seed=1,
         steps=plan.steps,
         segment_steps=plan.segment_steps,
+        end_steps=plan.end_steps,
         data=view.pack(folder / "input" / "data"),
         state=None if state is None else file_ref(state),
         **fields,

@@ -42,7 +42,7 @@ STEPS, SEGMENT_STEPS = 30, 4
 @pytest.fixture(scope="module")
 def small_task(make_task: MakeTask, digits: Path) -> Callable[..., Path]:
     def make(**fields: Any) -> Path:
-        return make_task(digits, settings=SMALL, segment_steps=SEGMENT_STEPS, **fields)
+        return make_task(digits, settings=SMALL, segment_steps=SEGMENT_STEPS, end_steps=0, **fields)
 
     return make
 
@@ -80,6 +80,12 @@ def go_on(small_task: Callable[..., Path], folder: Path, last: SegmentDone) -> l
     """Run the rest of a task from a segment's end."""
     state = folder / last.state_file
     return run(small_task(state=state, step_from=last.step_to, segment_index=last.index + 1))
+
+
+def test_the_first_and_the_last_segment_may_be_short(make_task: MakeTask, digits: Path) -> None:
+    events = run(make_task(digits, settings=SMALL, segment_steps=12, end_steps=2))
+
+    assert [segment.step_to for segment in of(SegmentDone, events)] == [2, 14, 26, 28, 30]
 
 
 def test_segments_form_one_chain_over_all_steps(undisturbed: tuple[Path, list[TrainerEvent]]) -> None:
@@ -151,7 +157,7 @@ def test_being_cut_after_any_step_gives_the_same_end(
 def test_sigterm_saves_and_leaves_with_75(
     make_task: MakeTask, digits: Path, undisturbed: tuple[Path, list[TrainerEvent]], small_task: Callable[..., Path]
 ) -> None:
-    endless = make_task(digits, settings=SMALL | {"rounds": 5_000}, segment_steps=1_000)
+    endless = make_task(digits, settings=SMALL | {"rounds": 5_000}, segment_steps=1_000, end_steps=0)
 
     with subprocess.Popen(
         [sys.executable, "-m", "gristmill_trainer", "run", str(endless)], stdout=subprocess.PIPE, text=True
@@ -167,7 +173,7 @@ def test_sigterm_saves_and_leaves_with_75(
     assert process.returncode == EXIT_PREEMPTED
     assert stopped.step == segment.step_to > 0
     state = endless / segment.state_file
-    task = {"settings": SMALL | {"rounds": 5_000}, "segment_steps": 1_000}
+    task = {"settings": SMALL | {"rounds": 5_000}, "segment_steps": 1_000, "end_steps": 0}
     again = replay(make_task(digits, **task, step_to=stopped.step))
     assert again.state_root == segment.state_root
     rest = make_task(digits, **task, state=state, step_from=stopped.step, step_to=stopped.step + 1)
@@ -275,7 +281,7 @@ def test_another_picture_gives_other_roots(
     last.write_bytes(last.read_bytes() + b"\0")
 
     one = replay(small_task(step_to=10))
-    other = replay(make_task(copy, settings=SMALL, segment_steps=SEGMENT_STEPS, step_to=10))
+    other = replay(make_task(copy, settings=SMALL, segment_steps=SEGMENT_STEPS, end_steps=0, step_to=10))
 
     assert one.state_root_prev == other.state_root_prev
     assert one.data_root != other.data_root

@@ -44,7 +44,7 @@ def test_a_hostile_state_is_refused_and_leaves_nothing(
     state = tmp_path / "state"
     state.write_bytes(content)
     settings = {"rounds": 1, "batch": 16, "width": 4}
-    folder = make_task(digits, settings=settings, state=state, segment_steps=2, step_from=2, step_to=4)
+    folder = make_task(digits, settings=settings, state=state, segment_steps=2, end_steps=0, step_from=2, step_to=4)
     before = sorted(folder.rglob("*"))
 
     with pytest.raises(WrongHash, match="start state"):

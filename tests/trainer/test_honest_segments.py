@@ -92,7 +92,9 @@ def tiny(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_honest_segments_are_all_found_honest(make_task: Callable[..., Path], tiny: Path, tmp_path: Path) -> None:
     def live(threads: int) -> tuple[list[Segment], list[Opinion], set[str]]:
         settings = {"rounds": 1, "batch": 4, "width": 4}
-        first = make_task(tiny, settings=settings, steps=STEPS, segment_steps=SEGMENT_STEPS, threads=threads)
+        first = make_task(
+            tiny, settings=settings, steps=STEPS, segment_steps=SEGMENT_STEPS, end_steps=0, threads=threads
+        )
         at = tmp_path / str(threads)
         with ExitStack() as stack:
             machine = Machine(stack)

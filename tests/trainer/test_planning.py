@@ -71,7 +71,7 @@ def test_better_costs_more(recipe_id: str, stats: DataStats) -> None:
 @pytest.mark.parametrize("flops_per_s", [1, 10**8, 10**10, 10**14])
 def test_the_machine_changes_only_the_cuts(recipe_id: str, stats: DataStats, flops_per_s: int) -> None:
     recipe = catalog.find(recipe_id)
-    cuts = {"segment_steps", "window_segments"}
+    cuts = {"segment_steps", "end_steps", "window_segments"}
     usual, plan = (recipe.plan({}, stats, Gpu(flops_per_s=rate)) for rate in (10**10, flops_per_s))
 
     assert plan.model_dump(exclude=cuts) == usual.model_dump(exclude=cuts)
@@ -82,6 +82,7 @@ def test_a_short_job_is_one_window_of_about_thirty_segments() -> None:
     plan = catalog.find("image-sorter").plan({}, PICTURES, Gpu())
 
     assert 24 <= plan.segments <= 32
+    assert 7 * plan.end_steps <= plan.segment_steps
     assert plan.window_segments >= plan.segments
 
 

@@ -206,7 +206,7 @@ class Run:
 
     def _ends_segment(self, step: int) -> bool:
         # Ends lie on one grid for the whole job, wherever a run started; a replay is one segment.
-        return step == self._end or (step % self.task.segment_steps == 0 and not self._is_replay)
+        return step == self._end or (step == self.task.grid.end_after(step - 1) and not self._is_replay)
 
     def _leave_if_asked(self, step: int) -> None:
         if not self._stop_requested():

@@ -5,11 +5,12 @@ The training itself is in the recipe's program (gristmill_trainer.program), whic
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gristmill_protocol.errors import BadData, BadSettings
+from gristmill_protocol.grid import Grid
 from gristmill_protocol.jobs import DataStats, Message, Plan
 from gristmill_protocol.modes import Numerics
 from gristmill_trainer.data import DataView
@@ -23,6 +24,7 @@ SHORT_JOB_SEGMENTS = 32
 SHORT_JOB_STATES_BYTES = 128 * 1024 * 1024  # of all its boundary states, which are uploaded
 MIN_SEGMENTS = 8
 SEGMENT_S = 90
+END_PART = 8  # so much shorter than the others are the first and the last segment
 WINDOW_S = 3_600
 
 
@@ -169,15 +171,26 @@ def held_out(count: int) -> int:
     return min(max(1, round(count * HELD_OUT)), count - 1)
 
 
-def cut(*, steps: int, flops: int, state_bytes: int, gpu: Gpu) -> tuple[int, int]:
-    """Steps per segment and segments per window.
+class Cut(TypedDict):
+    """The fields of a plan that say how its job is cut."""
+
+    segment_steps: int
+    end_steps: int
+    window_segments: int
+
+
+def cut(*, steps: int, flops: int, state_bytes: int, gpu: Gpu) -> Cut:
+    """Steps of a segment, of the first and the last one, and segments of a window.
 
     A short job is one window of about 32 segments, so that there is something to watch and to draw from, or fewer when
-    its states are large; a long one has segments of 90 s and windows of an hour.
+    its states are large; a long one has segments of 90 s and windows of an hour. The first and the last segment are
+    always run again, so they are short.
     """
     seconds = flops / max(gpu.flops_per_s, 1)
     affordable = max(MIN_SEGMENTS, min(SHORT_JOB_SEGMENTS, SHORT_JOB_STATES_BYTES // state_bytes))
-    wanted = max(affordable, round(seconds / SEGMENT_S))
-    segment_steps = -(-steps // wanted)
-    segments = -(-steps // segment_steps)
-    return segment_steps, segments if seconds <= WINDOW_S else WINDOW_S // SEGMENT_S
+    between = max(affordable - 2, round(seconds / SEGMENT_S))
+    segment_steps = -(-steps // between)
+    end_steps = max(1, segment_steps // END_PART)
+    whole = len(Grid(steps, segment_steps, end_steps))
+    window = whole if seconds <= WINDOW_S else WINDOW_S // SEGMENT_S
+    return Cut(segment_steps=segment_steps, end_steps=end_steps, window_segments=window)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gristmill_protocol.commitments import PPM
-from gristmill_protocol.jobs import SampleBasis
+from gristmill_protocol.jobs import Plan, SampleBasis
 
 # Windows that were audited and passed, below which so many times the samples are drawn.
 _REPUTATION = ((10, Fraction(3)), (50, Fraction(3, 2)))
@@ -45,9 +45,10 @@ class Policy:
             raise ValueError("margin_ppm, least_ppm and second_ppm can't be negative")
 
 
-def lock_usd_micros(price_usd_micros: int, segments: int, window_segments: int) -> int:
+def lock_usd_micros(price_usd_micros: int, plan: Plan) -> int:
     """The part of its bond that a provider stakes on a job: the price of its largest window, rounded up."""
-    return -(-price_usd_micros * min(window_segments, segments) // segments)
+    steps = min(plan.window_segments * plan.segment_steps, plan.steps)
+    return -(-price_usd_micros * steps // plan.steps)
 
 
 def deterring(at_stake: Fraction, policy: Policy) -> Fraction | None:

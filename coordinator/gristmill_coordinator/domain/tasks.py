@@ -24,6 +24,7 @@ def run_task(
         seed=spec.seed,
         steps=quote.plan.steps,
         segment_steps=quote.plan.segment_steps,
+        end_steps=quote.plan.end_steps,
         step_from=step_from,
         segment_index=segment_index,
         data=spec.data,

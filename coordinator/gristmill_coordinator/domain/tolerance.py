@@ -95,10 +95,10 @@ TABLE = {
 
 
 def cut(plan: Plan, numerics: Numerics) -> Plan:
-    """The plan with segments that are short enough to compare; windows keep their steps."""
+    """The plan with segments that are short enough to compare, all alike; windows keep their steps."""
     steps = min(plan.segment_steps, TABLE[numerics].segment_steps)
     window = -(-plan.window_segments * plan.segment_steps // steps)
-    return plan.model_copy(update={"segment_steps": steps, "window_segments": window})
+    return plan.model_copy(update={"segment_steps": steps, "end_steps": 0, "window_segments": window})
 
 
 # One word is enough for work not to count; that a result is wrong takes two, and there is only one of the same kind.

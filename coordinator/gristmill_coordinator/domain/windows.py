@@ -93,9 +93,9 @@ def broken(start: Start, records: Sequence[SegmentRecord], plan: Plan) -> str | 
     if records[-1].step_to > plan.steps:
         return f"segment {records[-1].index} goes past the job's last step"
     for record in records:
-        grid_end = min((record.step_from // plan.segment_steps + 1) * plan.segment_steps, plan.steps)
-        if record.step_to > grid_end or (record.step_to < grid_end and record is not records[-1]):
-            return f"segment {record.index} ends at step {record.step_to}, not at {grid_end} as agreed"
+        end = plan.grid.end_after(record.step_from)
+        if record.step_to > end or (record.step_to < end and record is not records[-1]):
+            return f"segment {record.index} ends at step {record.step_to}, not at {end} as agreed"
     return chain_break(records)
 
 

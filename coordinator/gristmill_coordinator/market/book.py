@@ -320,7 +320,7 @@ class OrderBook:
     def _has_stake(self, demand: Demand, left: Mask) -> Mask:
         """Offers whose provider has bond left for this job's lock, at its estimated cost."""
         plan = demand.plan
-        share = lock_usd_micros(1_000_000, plan.segments, plan.window_segments) / 1_000_000
+        share = lock_usd_micros(1_000_000, plan) / 1_000_000
         # To pick rows costs more than to compute all, unless they are few.
         few = 4 * np.count_nonzero(left) < len(left)
         rows = np.flatnonzero(left) if few else slice(len(left))

@@ -192,7 +192,7 @@ async def _lease(co: Coordinator, tx: Tx, row: Row, past: Past, found: Placement
 
 def _lock(row: Row, found: Placement) -> int:
     plan = Quote.model_validate(row.quote).plan
-    return sampling.lock_usd_micros(found.price_usd_micros, plan.segments, plan.window_segments)
+    return sampling.lock_usd_micros(found.price_usd_micros, plan)
 
 
 async def _wait(co: Coordinator, tx: Tx, row: Row, why: str) -> None:

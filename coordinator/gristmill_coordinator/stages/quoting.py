@@ -261,7 +261,7 @@ async def _verification(co: Coordinator, spec: JobSpec, plan: Plan, mode: Mode, 
     """How much is checked, as things stand: a provider's standing may change before its windows are drawn from."""
     async with co.store.read() as tx:
         clean = await job_rows.clean_windows(tx, [best.offer.provider])
-    lock = sampling.lock_usd_micros(best.price.usd_micros, plan.segments, plan.window_segments)
+    lock = sampling.lock_usd_micros(best.price.usd_micros, plan)
     basis = SampleBasis(
         price_usd_micros=lock,  # that of a full window
         lock_usd_micros=lock,

@@ -108,7 +108,7 @@ def test_work_that_fits_the_cap_costs_no_more_than_the_cap(quote: Quote, data: s
 @given(quotes(), st.data())
 def test_the_ladder_pays_every_whole_segment_of_the_quoted_machine(quote: Quote, data: st.DataObject) -> None:
     first = quote.candidates[0]
-    done = min(data.draw(st.integers(1, quote.plan.segments)) * quote.plan.segment_steps, quote.plan.steps)
+    done = data.draw(st.sampled_from(list(quote.plan.grid.ends())))
     wanted = statement_for(quote, [Work(first.provider, first.verifier, first.price_usd_micros, done)])
     held = [SignedStatement(statement=one, signature="0x") for one in ladder_statements(quote)]
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gristmill_coordinator.config import Config
 from gristmill_coordinator.domain.sampling import Policy, deterring, lock_usd_micros, samples_ppm
 from gristmill_protocol.commitments import PPM
-from gristmill_protocol.jobs import SampleBasis
+from gristmill_protocol.jobs import Plan, SampleBasis
 
 SEGMENTS = 60
 
@@ -82,8 +82,13 @@ def test_samples_by_stake_and_standing(changes: dict[str, int], samples: int) ->
 
 
 def test_the_lock_is_the_price_of_the_largest_window() -> None:
-    assert lock_usd_micros(1_000, segments=8, window_segments=60) == 1_000
-    assert lock_usd_micros(1_000, segments=180, window_segments=60) == 334
+    def plan(steps: int) -> Plan:
+        return Plan(
+            settings={}, steps=steps, segment_steps=10, window_segments=60, flops=1, peak_bytes=1, state_bytes=1
+        )
+
+    assert lock_usd_micros(1_000, plan(80)) == 1_000
+    assert lock_usd_micros(1_000, plan(1_800)) == 334
 
 
 def test_a_policy_that_makes_no_sense_is_refused() -> None:

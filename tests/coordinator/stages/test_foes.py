@@ -76,7 +76,7 @@ async def test_steps_cannot_be_hidden_in_one_long_segment(world: World, foe: Mac
 
     async def segment(co: Any, run: Any) -> None:
         if run.index == 4:
-            run.task = run.task.model_copy(update={"segment_steps": 1_000})
+            run.task = run.task.model_copy(update={"segment_steps": 1_000, "end_steps": 0})
             foe.train = lazy
         await honest_segment(co, run)
 

@@ -201,5 +201,5 @@ async def test_the_quote_says_how_it_will_be_checked(world: World, add: Callable
     assert thin.verification.endswith("Only 2 owners have machines of this kind.")
     assert asked.mode is Mode.TOLERANCE
     assert "two other owners' machines of another kind" in asked.verification
-    assert (asked.plan.segment_steps, thin.plan.segment_steps) == (5, 13)
+    assert asked.plan.segment_steps == 5 < thin.plan.segment_steps
     assert asked.plan.window_segments * 5 >= asked.plan.steps

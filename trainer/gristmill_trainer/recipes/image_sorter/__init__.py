@@ -109,14 +109,12 @@ class ImageSorter:
         reading = stats.examples * _READING_FLOPS[0] + stats.size_bytes * _READING_FLOPS[1]
         flops = steps * step_flops(layers, resolved["batch"]) + reading
         state_bytes = 12 * params + STATE_EXTRA_BYTES
-        segment_steps, window_segments = cut(steps=steps, flops=flops, state_bytes=state_bytes, gpu=gpu)
         pixels = resolved["channels"] * resolved["size"] ** 2
         activations = sum(layer.activations for layer in layers)
         return Plan(
             settings=resolved,
             steps=steps,
-            segment_steps=segment_steps,
-            window_segments=window_segments,
+            **cut(steps=steps, flops=flops, state_bytes=state_bytes, gpu=gpu),
             flops=flops,
             peak_bytes=BASE_BYTES + 16 * params + 2 * stats.examples * pixels + 16 * activations * resolved["batch"],
             state_bytes=state_bytes,

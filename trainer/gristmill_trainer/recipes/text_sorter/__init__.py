@@ -106,13 +106,11 @@ class TextSorter:
         gathered = round(resolved["batch"] * chars * _FEATURES_PER_CHAR) * resolved["width"]
         flops = steps * step_flops(table, gathered) + stats.examples * chars * _READING_FLOPS
         state_bytes = 12 * params + STATE_EXTRA_BYTES
-        segment_steps, window_segments = cut(steps=steps, flops=flops, state_bytes=state_bytes, gpu=gpu)
         features_bytes = round(stats.examples * chars * _FEATURES_PER_CHAR * _FEATURE_BYTES)
         return Plan(
             settings=resolved,
             steps=steps,
-            segment_steps=segment_steps,
-            window_segments=window_segments,
+            **cut(steps=steps, flops=flops, state_bytes=state_bytes, gpu=gpu),
             flops=flops,
             peak_bytes=BASE_BYTES + 20 * params + features_bytes + 2 * stats.size_bytes,
             state_bytes=state_bytes,

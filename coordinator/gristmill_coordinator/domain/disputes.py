@@ -6,9 +6,10 @@ from enum import Enum, StrEnum
 from itertools import zip_longest
 from typing import Any, Protocol
 
-BPS = 10_000
-FEW_TAU = 10  # so many tau are too many for a bit that flipped
 UNSERVED_AGAIN_S = 30 * 86_400  # whoever withholds a state twice within it has something to hide
+
+# Over less it is not worth the bonds that both sides post, which are at least a tenth of this.
+LEAST_AT_STAKE_USD_MICROS = 10_000_000
 
 
 class Fault(StrEnum):
@@ -17,68 +18,35 @@ class Fault(StrEnum):
     DIFFERS = "differs"  # two verifiers agree on another outcome
     BROKEN = "broken"  # the records contradict one another, or name other data or fewer steps
     UNSERVED = "unserved"  # a state that was drawn was not served in time
-    CHALLENGE = "challenge"  # the card did not do what it claims to
-    NOBODY_AGREES = "nobody agrees"  # provider and verifiers all get something else
 
 
 class Tier(StrEnum):
     """What it means."""
 
     FRAUD = "fraud"
-    HARDWARE = "hardware fault"
     UNSERVED = "state not served"
-    MISDECLARED = "class mis-declared"
-    SLOW_CARD = "challenge failed"
-    NOT_REPRODUCIBLE = "not reproducible"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a fault.
+def tier(fault: Fault, *, unserved_before: bool) -> Tier:
+    """What a fault means.
 
     Args:
-        distance: of the first moments after the first step that differs, the verifiers' to the provider's; None while
-            the provider has not shown its own.
-        tau: what honest machines differ by at most.
-        rest_reproduces: from the provider's state after that step on, its further steps come out as it says.
-        reported: the provider said so itself before anybody knew what would be drawn.
-        unserved_before: it has failed to serve a state in the last UNSERVED_AGAIN_S.
+        unserved_before: the provider has failed to serve a state in the last UNSERVED_AGAIN_S.
     """
-
-    fault: Fault
-    distance: float | None = None
-    tau: float = 0.0
-    rest_reproduces: bool = False
-    reported: bool = False
-    unserved_before: bool = False
+    return Tier.UNSERVED if fault is Fault.UNSERVED and not unserved_before else Tier.FRAUD
 
 
-def tier(facts: Facts) -> Tier:
-    """What a fault means. Wrong bits count as fraud until the provider has shown how it got them."""
-    match facts.fault:
-        case Fault.UNSERVED:
-            return Tier.FRAUD if facts.unserved_before else Tier.UNSERVED
-        case Fault.CHALLENGE:
-            return Tier.SLOW_CARD
-        case Fault.NOBODY_AGREES:
-            return Tier.NOT_REPRODUCIBLE
-        case Fault.BROKEN:
-            return Tier.FRAUD
-    if facts.distance is None or not facts.distance <= FEW_TAU * facts.tau:  # a distance that is no number is no excuse
-        return Tier.FRAUD
-    if facts.distance <= facts.tau:
-        return Tier.MISDECLARED
-    return Tier.HARDWARE if facts.rest_reproduces else Tier.FRAUD
+def in_question_usd_micros(tier: Tier, lock_usd_micros: int) -> int:
+    """The part of a provider's bond that a fault puts in question; it may have less left.
 
+    A bit that flipped by itself can't be told from a faked one: the machine that runs it again gets what everybody
+    gets. So a fraud puts in question what deters it, the lock of the work in which it was found, and not the rest.
 
-_COST_BPS = {Tier.FRAUD: BPS, Tier.HARDWARE: 500, Tier.UNSERVED: 500}
-
-
-def cost_usd_micros(tier: Tier, lock_usd_micros: int, *, reported: bool = False) -> int:
-    """How much of what is locked for the work a fault takes; 0: there is nothing to dispute about."""
-    if reported and tier is Tier.HARDWARE:
-        return 0
-    return lock_usd_micros * _COST_BPS.get(tier, 0) // BPS
+    Args:
+        lock_usd_micros: what was staked on the attempt.
+    """
+    at_stake = max(lock_usd_micros, LEAST_AT_STAKE_USD_MICROS)
+    return at_stake if tier is Tier.FRAUD else at_stake // 20
 
 
 class Phase(Enum):

@@ -35,9 +35,9 @@ from gristmill_coordinator.domain.disputes import (
     Outcome,
     Phase,
     Tier,
-    cost_usd_micros,
     course,
     due,
+    in_question_usd_micros,
 )
 from gristmill_coordinator.domain.gas import Outcome as Sent
 from gristmill_coordinator.market.nodes import refresh
@@ -103,14 +103,16 @@ async def _advance(co: Coordinator, row: Row) -> int:
 
 
 async def _open(co: Coordinator, row: Row) -> int:
-    """Have the dispute opened over what its tier costs of the stake that is free; close it where none is."""
-    amount = cost_usd_micros(Tier(row.tier), (await co.chain.provider(row.provider)).free_usd_micros)
+    """Have the dispute opened over what its tier puts in question, as far as it is free; close it where none is."""
+    async with co.store.read() as tx:
+        lock = await tx.value(sa.select(attempts.c.lock_usd_micros).where(attempts.c.attempt_id == row.attempt_id))
+        renter = await tx.value(sa.select(jobs.c.renter).where(jobs.c.job_id == row.job_id))
+    free = (await co.chain.provider(row.provider)).free_usd_micros
+    amount = min(free, in_question_usd_micros(Tier(row.tier), lock))
     if not amount:
         text = f"Provider {row.provider_name!r} had no bond left to dispute about."
         async with co.store.write() as tx:
             return await _end(co, tx, row, text)
-    async with co.store.read() as tx:
-        renter = await tx.value(sa.select(jobs.c.renter).where(jobs.c.job_id == row.job_id))
     opening = OpenDisputeCall(
         provider=row.provider,
         renter=renter,

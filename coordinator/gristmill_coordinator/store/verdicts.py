@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gristmill_coordinator.domain.disputes import UNSERVED_AGAIN_S, Facts, Fault, Tier, cost_usd_micros, tier
+from gristmill_coordinator.domain.disputes import UNSERVED_AGAIN_S, Fault, Tier, tier
 from gristmill_coordinator.domain.jobs import Ending
 from gristmill_coordinator.domain.windows import UNJUDGED, Finding
 from gristmill_coordinator.store.jobs import end_attempt, note_payable, tell
@@ -134,9 +134,7 @@ async def _give_up_if_again(tx: Tx, window: Row) -> None:
 
 async def _accuse(tx: Tx, window: Row, attempt: Row, reason: str, accusation: Accusation, *, now: float) -> None:
     """Leave the case for the disputes stage; who is accused of fraud gets no work meanwhile."""
-    found = tier(Facts(accusation.fault, unserved_before=await _unserved_before(tx, attempt.provider, now)))
-    if not cost_usd_micros(found, 1_000_000):
-        return
+    found = tier(accusation.fault, unserved_before=await _unserved_before(tx, attempt.provider, now))
     documents = list(accusation.documents)
     dispute = {
         "window_id": window.window_id,

@@ -8,51 +8,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill_coordinator.domain.disputes import (
+    LEAST_AT_STAKE_USD_MICROS,
     Course,
-    Facts,
     Fault,
     Move,
     Outcome,
     Phase,
     Tier,
-    cost_usd_micros,
     course,
     due,
     first_difference,
+    in_question_usd_micros,
     tier,
 )
 
-TAU = 1e-4
-LOCK = 10_000_000
+LOCK = 30_000_000
 
 
 @pytest.mark.parametrize(
-    ("facts", "means", "costs"),
+    ("fault", "before", "means", "costs"),
     [
-        (Facts(Fault.DIFFERS), Tier.FRAUD, LOCK),
-        (Facts(Fault.DIFFERS, distance=TAU, tau=TAU), Tier.MISDECLARED, 0),
-        (Facts(Fault.DIFFERS, distance=5 * TAU, tau=TAU, rest_reproduces=True), Tier.HARDWARE, LOCK // 20),
-        (Facts(Fault.DIFFERS, distance=10 * TAU, tau=TAU, rest_reproduces=True), Tier.HARDWARE, LOCK // 20),
-        (Facts(Fault.DIFFERS, distance=5 * TAU, tau=TAU, rest_reproduces=True, reported=True), Tier.HARDWARE, 0),
-        (Facts(Fault.DIFFERS, distance=5 * TAU, tau=TAU), Tier.FRAUD, LOCK),
-        (Facts(Fault.DIFFERS, distance=11 * TAU, tau=TAU, rest_reproduces=True), Tier.FRAUD, LOCK),
-        (Facts(Fault.DIFFERS, distance=11 * TAU, tau=TAU, rest_reproduces=True, reported=True), Tier.FRAUD, LOCK),
-        (Facts(Fault.DIFFERS, distance=float("nan"), tau=TAU, rest_reproduces=True), Tier.FRAUD, LOCK),
-        (Facts(Fault.BROKEN), Tier.FRAUD, LOCK),
-        (Facts(Fault.UNSERVED), Tier.UNSERVED, LOCK // 20),
-        (Facts(Fault.UNSERVED, unserved_before=True), Tier.FRAUD, LOCK),
-        (Facts(Fault.CHALLENGE), Tier.SLOW_CARD, 0),
-        (Facts(Fault.NOBODY_AGREES), Tier.NOT_REPRODUCIBLE, 0),
+        (Fault.DIFFERS, False, Tier.FRAUD, LOCK),
+        (Fault.BROKEN, False, Tier.FRAUD, LOCK),
+        (Fault.UNSERVED, False, Tier.UNSERVED, LOCK // 20),
+        (Fault.UNSERVED, True, Tier.FRAUD, LOCK),
     ],
 )
-def test_what_a_fault_means_and_costs(facts: Facts, means: Tier, costs: int) -> None:
-    assert tier(facts) is means
-    assert cost_usd_micros(means, LOCK, reported=facts.reported) == costs
+def test_what_a_fault_means_and_costs(fault: Fault, before: bool, means: Tier, costs: int) -> None:
+    assert tier(fault, unserved_before=before) is means
+    assert in_question_usd_micros(means, LOCK) == costs
 
 
-@given(st.sampled_from(Tier), st.integers(0, 10**15), st.booleans())
-def test_no_fault_costs_more_than_what_is_locked(means: Tier, lock: int, reported: bool) -> None:
-    assert 0 <= cost_usd_micros(means, lock, reported=reported) <= lock
+def test_a_small_jobs_fraud_is_still_worth_a_dispute() -> None:
+    assert in_question_usd_micros(Tier.FRAUD, 557) == LEAST_AT_STAKE_USD_MICROS
+    assert in_question_usd_micros(Tier.UNSERVED, 557) == LEAST_AT_STAKE_USD_MICROS // 20
 
 
 @dataclass

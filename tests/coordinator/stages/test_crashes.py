@@ -127,5 +127,5 @@ async def test_a_cheat_is_slashed_exactly_once(dying: World) -> None:
 
     assert view.state is JobState.DONE
     assert [one.state for one in view.windows] == [WindowState.VOID, WindowState.PAID]
-    assert [one.amount_usd_micros for one in view.slashes] == [100_000_000]
+    assert [one.amount_usd_micros for one in view.slashes] == [10_000_000]
     assert len(dying.chain.slashes) == 1

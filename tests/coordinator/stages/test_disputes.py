@@ -12,8 +12,9 @@ from gristmill_protocol.jobs import DisputeView, JobState
 
 pytestmark = pytest.mark.slow
 
-BOND = 10_000_000
-STAKE = 100_000_000
+BONDED = 100_000_000
+STAKE = 10_000_000  # of it in question for a fraud
+BOND = 1_000_000
 DAY_S = 86_400
 
 
@@ -46,7 +47,7 @@ async def test_who_concedes_loses_the_stake_in_question(world: World) -> None:
 
     dispute = await closed(world, job_id)
 
-    assert "conceded and lost 100.00 USD of its bond; 50.00 USD of it went to your account" in dispute.course
+    assert "conceded and lost 10.00 USD of its bond; 5.00 USD of it went to your account" in dispute.course
     assert world.chain.slashes == [(cheat.provider, STAKE)]
     assert (await world.chain.account(world.renter.address)).balance_usd_micros - before == STAKE // 2
     assert world.chain.credits[world.chain.info.challenger_payee] == BOND + STAKE * 15 // 100
@@ -122,7 +123,7 @@ async def test_referees_clear_what_two_verifiers_framed(world: World) -> None:
     assert world.chain.credits[accused_.provider] == BOND + BOND // 2
     offer = world.co.book.get(accused_.node_id)  # and it is welcome again
     assert offer is not None
-    assert (offer.bonded_usd_micros, offer.banned_until_s) == (STAKE, 0.0)
+    assert (offer.bonded_usd_micros, offer.banned_until_s) == (BONDED, 0.0)
 
 
 async def test_without_referees_or_arbiter_nobody_loses(world: World) -> None:
@@ -166,7 +167,7 @@ async def test_withholding_states_twice_is_fraud(world: World) -> None:
     second = await world.submit(request_id="request-2")
     await closed_after(world, second.job_id)
 
-    assert [amount for _, amount in world.chain.slashes] == [STAKE // 20, STAKE - STAKE // 20]
+    assert [amount for _, amount in world.chain.slashes] == [STAKE // 20, STAKE]
 
 
 async def test_a_state_that_nobody_can_start_from_is_the_providers_fault(world: World) -> None:

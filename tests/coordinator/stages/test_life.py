@@ -50,7 +50,7 @@ async def test_a_cheat_is_slashed_and_another_machine_finishes(world: World) -> 
     assert [one.state for one in view.windows] == [WindowState.VOID, WindowState.PAID]
     assert [one.provider for one in view.slashes] == [cheat.provider]
     assert cheat.provider not in world.chain.credits
-    assert world.chain.slashes == [(cheat.provider, 100_000_000)]
+    assert world.chain.slashes == [(cheat.provider, 10_000_000)]
 
 
 async def test_a_wrong_verifier_hurts_nobody_but_itself(world: World) -> None:
@@ -239,7 +239,7 @@ async def test_states_that_were_not_uploaded_are_asked_for(world: World, serves:
     else:
         await world.until_event(submitted.job_id, "conceded")
         assert willow.provider not in world.chain.credits
-        assert world.chain.slashes == [(willow.provider, 5_000_000)]
+        assert world.chain.slashes == [(willow.provider, 500_000)]
 
 
 async def test_a_job_without_any_verifier_waits_and_says_why(world: World) -> None:

@@ -34,5 +34,5 @@ async def test_a_cheat_is_found_and_another_machine_is_paid(anywhere: World) -> 
     assert {one.state for one in view.windows[1:]} == {WindowState.PAID}
     assert len(anywhere.chain.slashes) == 1
     assert view.bill is not None
-    spent = 1_000_000_000 + 50_000_000 - (await anywhere.chain.account(anywhere.renter.address)).balance_usd_micros
+    spent = 1_000_000_000 + 5_000_000 - (await anywhere.chain.account(anywhere.renter.address)).balance_usd_micros
     assert spent == view.bill.paid_usd_micros

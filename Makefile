@@ -26,7 +26,7 @@ demo: $(LOCALNET) $(NODE_MODULES) $(if $(filter docker,$(SANDBOX)),image) ## Run
 test: $(DEV) $(NODE_MODULES) ## Run all tests (ARGS="-k money" for some)
 	@cd contracts && forge test
 	@cd contracts && FOUNDRY_PROFILE=release forge test --match-contract GasTest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: honest
 honest: $(DEV) ## See that none of a thousand honest segments, cut and gone on with anywhere, is taken for fraud

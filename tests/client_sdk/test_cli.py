@@ -41,10 +41,11 @@ def test_plan_says_at_most(cli: Cli, mails: Path) -> None:
 
 
 def test_plan_as_json_is_spec_and_quote(cli: Cli, mails: Path) -> None:
-    ran = cli("plan", "text-sorter", mails, "--quality", "quick", "--set", "rounds=100", "--json")
+    ran = cli("plan", "text-sorter", mails, "--quality", "quick", "--assurance", 4, "--set", "rounds=100", "--json")
 
     planned = json.loads(ran.out)
     assert planned["spec"]["settings"] == {"quality": "quick", "rounds": 100}
+    assert planned["spec"]["assurance"] == 4
     assert planned["quote"]["cap_usd_micros"] == 120_000
     assert ran.err == ""
 

@@ -28,6 +28,7 @@ Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help
 Column = Annotated[str | None, typer.Option(help="Of a table, where it cannot be guessed.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")]
 CheckedBy = Annotated[str | None, typer.Option("--mode", help="How the work is checked; by default as well as can be.")]
+Assurance = Annotated[int, typer.Option(min=0, max=64, help="Re-run at least so many segments of each window.")]
 Replicas = Annotated[int, typer.Option(help="For --mode replicate: how many owners' machines run it; 3, 5 or 7.")]
 HeldOut = Annotated[Path | None, typer.Option(help="For --mode outcome: examples that the provider is never given.")]
 Threshold = Annotated[str | None, typer.Option(help="For --mode outcome: which share of them must be right, as 0.9.")]
@@ -49,6 +50,7 @@ def plan(
     text_column: Column = None,
     answer_column: Column = None,
     mode: CheckedBy = None,
+    assurance: Assurance = 0,
     replicas: Replicas = 3,
     held_out: HeldOut = None,
     threshold: Threshold = None,
@@ -58,8 +60,8 @@ def plan(
     with Client() as client:
         planned = client.plan(
             recipe, data=data, quality=quality, budget=budget, seed=seed, gpu=gpu, text_column=text_column,
-            answer_column=answer_column, mode=mode, replicas=replicas, held_out=held_out, threshold=threshold,
-            **_settings(settings),
+            answer_column=answer_column, mode=mode, assurance=assurance, replicas=replicas, held_out=held_out,
+            threshold=threshold, **_settings(settings),
         )  # fmt: skip
     if as_json:
         print_json(_plan_json(planned))
@@ -79,6 +81,7 @@ def train(
     text_column: Column = None,
     answer_column: Column = None,
     mode: CheckedBy = None,
+    assurance: Assurance = 0,
     replicas: Replicas = 3,
     held_out: HeldOut = None,
     threshold: Threshold = None,
@@ -90,8 +93,8 @@ def train(
     with Client() as client:
         planned = client.plan(
             recipe, data=data, quality=quality, budget=budget, name=name, seed=seed, gpu=gpu, text_column=text_column,
-            answer_column=answer_column, mode=mode, replicas=replicas, held_out=held_out, threshold=threshold,
-            **_settings(settings),
+            answer_column=answer_column, mode=mode, assurance=assurance, replicas=replicas, held_out=held_out,
+            threshold=threshold, **_settings(settings),
         )  # fmt: skip
         if not as_json:
             _say_plan(planned)

@@ -12,7 +12,7 @@ from gristmill_protocol.errors import BadData, BadSettings, UnknownRecipe
 from gristmill_protocol.jobs import DataStats
 from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
-from gristmill_trainer.recipe import Gpu, Report
+from gristmill_trainer.recipe import Gpu, Report, report_on
 
 PICTURES = DataStats(examples=1_797, answers={str(n): 180 for n in range(10)}, shape=(1, 8, 8), size_bytes=220_000)
 TEXTS = DataStats(examples=2_000, answers={"a": 900, "b": 1_100}, size_bytes=500_000)
@@ -152,7 +152,7 @@ def folder_of(root: Path, answers: dict[str, int]) -> Path:
 
 
 def checked(recipe: str, path: Path) -> Report:
-    return catalog.find(recipe).check(DataView.open(path))
+    return report_on(catalog.find(recipe), DataView.open(path))
 
 
 def test_good_pictures_have_no_findings(digits: Path) -> None:

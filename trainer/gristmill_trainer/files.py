@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_TOTAL_BYTES = 64 * 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # a zip may unpack to this many times its size: blank pictures reach 100, bombs start at 1,000
 FREE_EXPANSION_BYTES = 256 * 1024 * 1024  # below this nobody is hurt
-NOTHING_CHARGED = "Nothing was uploaded or charged."
+NOTHING_CHARGED = "Nothing was ordered or charged."
 
 # What desktops leave behind.
 IGNORED = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
@@ -45,8 +45,8 @@ def open_folder(root: Path, *, unwrap: bool = True) -> Files:
     """
     sizes: dict[str, int] = {}
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if _wanted(name))
-        for name in filter(_wanted, names):
+        folders[:] = sorted(name for name in folders if wanted(name))
+        for name in filter(wanted, names):
             path = Path(folder, name)
             info = path.lstat()
             if stat.S_ISREG(info.st_mode):
@@ -117,6 +117,11 @@ def bounded(read: Callable[[], bytes], size_bytes: int, name: str) -> bytes:
         ) from err
 
 
+def wanted(name: str) -> bool:
+    """Is it more than what desktops leave behind?"""
+    return not name.startswith(".") and name not in IGNORED
+
+
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
@@ -135,13 +140,9 @@ def _bad_zip(path: Path, reason: str) -> BadData:
     )
 
 
-def _wanted(name: str) -> bool:
-    return not name.startswith(".") and name not in IGNORED
-
-
 def _wanted_path(name: str) -> bool:
     # "." and ".." are kept here so that _checked refuses them instead of their being skipped in silence.
-    return all(_wanted(part) or part in (".", "..") for part in name.split("/"))
+    return all(wanted(part) or part in (".", "..") for part in name.split("/"))
 
 
 def _checked(name: str) -> str:

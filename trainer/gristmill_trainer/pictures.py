@@ -53,6 +53,20 @@ def pixels(content: bytes, *, channels: int, size: int) -> bytes:
     return b"".join(plane.tobytes() for plane in small.split())
 
 
+def thumbnail(content: bytes, *, side: int) -> bytes:
+    """The picture as a PNG of at most side x side pixels; a smaller one keeps its size.
+
+    Raises:
+        NotAPicture: as look.
+    """
+    image = _flat(_decoded(content))
+    small = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _decoded(content: bytes) -> "Image.Image":
     from PIL import Image, ImageOps
 

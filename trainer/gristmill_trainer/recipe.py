@@ -13,6 +13,8 @@ from gristmill_protocol.errors import BadData, BadSettings
 from gristmill_protocol.jobs import DataStats, Message, Plan
 from gristmill_protocol.modes import Numerics
 from gristmill_trainer.data import DataView
+from gristmill_trainer.files import NOTHING_CHARGED
+from gristmill_trainer.findings import Finding
 
 CPU_FLOPS_PER_S = 50_000_000_000  # one core of a recent desktop, where a machine has not been measured
 STEP_OVERHEAD_FLOPS = 170_000_000  # what a step costs before its first multiplication, in the same coin
@@ -63,16 +65,6 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing noticed in the data, said to the person who brought it."""
-
-    level: Literal["error", "warning", "note"]
-    sentence: str
-    place: str = ""  # file or row
-    fix: str = ""
-
-
-@dataclass(frozen=True)
 class Report:
     """What a recipe sees in a data set."""
 
@@ -92,7 +84,7 @@ class Report:
         more = f" ({len(errors) - 1} more problems were found.)" if len(errors) > 1 else ""
         raise BadData(
             errors[0].sentence + more,
-            effect="Nothing was uploaded or charged.",
+            effect=" ".join(part for part in (errors[0].effect, NOTHING_CHARGED) if part),
             todo=errors[0].fix,
             findings=[finding.sentence for finding in errors],
             place=errors[0].place,
@@ -125,6 +117,12 @@ class Recipe(Protocol):
             BadData: these data cannot be trained on.
         """
         ...
+
+
+def report_on(recipe: Recipe, data: DataView) -> Report:
+    """All that is noticed in a data set: when it was opened, and by the recipe."""
+    report = recipe.check(data)
+    return Report((*data.noticed, *report.findings), report.stats, report.roles)
 
 
 class RecipeSettings(BaseModel):

@@ -221,7 +221,7 @@ def test_folders_of_texts_are_read_and_pictures_among_them_refused(tmp_path: Pat
             (tmp_path / answer / f"{number}.txt").write_text(f"a {answer} text, {number}", encoding="utf-8")
 
     checked("text-sorter", tmp_path).raise_if_unusable()
-    with pytest.raises(BadData, match="no text in UTF-8"):
+    with pytest.raises(BadData, match="not a plain text"):
         checked("text-sorter", digits).raise_if_unusable()
 
 

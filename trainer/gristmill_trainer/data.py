@@ -79,8 +79,8 @@ class DataView:
         if not plain and len(files.sizes) == 1 and is_table(name := next(iter(files.sizes))):
             with files.opener() as read:
                 table = read_table(name.rpartition("/")[2], read(name), text_column, answer_column, repairs=repairs)
-            return _of_table(str(path), table)
-        return _of_files(str(path), files, plain=plain)
+            return _of_table(path.name, table)
+        return _of_files(path.resolve().name, files, plain=plain)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -199,7 +199,7 @@ def _of_files(source: str, files: Files, *, plain: bool) -> DataView:
     inner = [] if plain else [name for name in files.sizes if name.lower().endswith(".zip")]
     if inner:
         raise BadData(
-            f"There is a zip within {source!r}: {inner[0]!r}.",
+            f"There is another zip in {source!r}: {inner[0]!r}.",
             effect="What is in it would not be seen. " + NOTHING_CHARGED,
             todo="Unpack it, and make one zip of plain folders, one per answer.",
         )

@@ -57,7 +57,7 @@ def open_folder(root: Path, *, unwrap: bool = True) -> Files:
         path = root / (prefix + name)
         return bounded(path.read_bytes, path.stat().st_size, name)
 
-    return Files(_limited(_unwrapped(sizes, prefix), str(root)), lambda: nullcontext(read))
+    return Files(_limited(_unwrapped(sizes, prefix), root.name), lambda: nullcontext(read))
 
 
 def open_zip(path: Path, *, unwrap: bool = True) -> Files:
@@ -82,7 +82,7 @@ def open_zip(path: Path, *, unwrap: bool = True) -> Files:
     total = sum(sizes.values())
     if total > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * path.stat().st_size):
         raise TooLarge(
-            f"{path.name!r} would unpack to {total} bytes, more than {MAX_EXPANSION} times its size.",
+            f"{path.name!r} would unpack to {megabytes(total)}, more than {MAX_EXPANSION} times its size.",
             effect=NOTHING_CHARGED,
             todo="Bring the files in a folder instead.",
         )
@@ -93,7 +93,7 @@ def open_zip(path: Path, *, unwrap: bool = True) -> Files:
         with _archive(path) as archive:
             yield lambda name: bounded(lambda: archive.read(prefix + name), sizes[prefix + name], name)
 
-    return Files(_limited(_unwrapped(sizes, prefix), str(path)), opened)
+    return Files(_limited(_unwrapped(sizes, prefix), path.name), opened)
 
 
 def bounded(read: Callable[[], bytes], size_bytes: int, name: str) -> bytes:
@@ -105,7 +105,7 @@ def bounded(read: Callable[[], bytes], size_bytes: int, name: str) -> bytes:
     """
     if size_bytes > MAX_FILE_BYTES:
         raise TooLarge(
-            f"{name!r} has {size_bytes} bytes, more than {MAX_FILE_BYTES}.",
+            f"{name!r} has {megabytes(size_bytes)}; a file may have {megabytes(MAX_FILE_BYTES)}.",
             effect=NOTHING_CHARGED,
             todo="Make it smaller or leave it out.",
         )
@@ -115,6 +115,11 @@ def bounded(read: Callable[[], bytes], size_bytes: int, name: str) -> bytes:
         raise BadData(
             f"{name!r} cannot be read: {err}.", effect=NOTHING_CHARGED, todo="Replace it or leave it out."
         ) from err
+
+
+def megabytes(size_bytes: int) -> str:
+    """A size for people, rounded up."""
+    return f"{-(-size_bytes // 1_000_000):,} MB"
 
 
 def wanted(name: str) -> bool:
@@ -155,7 +160,7 @@ def _checked(name: str) -> str:
     odd_part = any(part in ("", ".", "..") for part in parts) or re.fullmatch("[A-Za-z]:", parts[0])
     if odd_part or "\\" in name or any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
         raise BadData(
-            f"The file name {name!r} is not allowed.",
+            f"The file name {name!r} is not allowed: it leads elsewhere, or has signs that names should not have.",
             effect=NOTHING_CHARGED,
             todo="Rename it to plain letters and digits.",
         )
@@ -180,8 +185,8 @@ def _unwrapped(sizes: dict[str, int], prefix: str) -> dict[str, int]:
 def _limited(sizes: dict[str, int], source: str) -> dict[str, int]:
     if len(sizes) > MAX_FILES or sum(sizes.values()) > MAX_TOTAL_BYTES:
         raise TooLarge(
-            f"{source!r} holds {len(sizes)} files with {sum(sizes.values())} bytes.",
+            f"{source!r} holds {len(sizes):,} files with {megabytes(sum(sizes.values()))}.",
             effect=NOTHING_CHARGED,
-            todo=f"Bring at most {MAX_FILES} files with {MAX_TOTAL_BYTES} bytes.",
+            todo=f"Bring at most {MAX_FILES:,} files with {megabytes(MAX_TOTAL_BYTES)}.",
         )
     return sizes

@@ -37,12 +37,13 @@ def left_out(
     """A warning for what will not be learnt from; none if that is nothing.
 
     Args:
+        why: what each of them has, such as "no answer".
         repair: the id of the click that agrees to it.
     """
     gone = list(places)
     if not gone:
         return []
-    sentence = f"{len(gone)} {'examples are' if len(gone) > 1 else 'example is'} left out: {why}."
+    sentence = f"{len(gone)} {'examples are' if len(gone) > 1 else 'example is'} left out, first {gone[0]!r}: {why}."
     return [Finding("warning", sentence, place=gone[0], fix=fix, repair=leave_out(repair, gone))]
 
 

@@ -73,8 +73,8 @@ def read_json_lines(name: str, content: bytes) -> Records:
             effect=NOTHING_CHARGED,
             todo='Write one object a line, such as {"text": "...", "label": "..."}.',
         )
-    why = f"their lines in {name!r} are broken, first {broken[0] if broken else ''}"
-    noticed = [*noticed, *left_out(broken, why, repair="rows", fix="Correct those lines if they matter.")]
+    fix = "Correct those lines if they matter."
+    noticed = [*noticed, *left_out(broken, f"a line of {name!r} that is broken", repair="rows", fix=fix)]
     columns = dict.fromkeys(column for _, record in rows for column in record)
     return Records(tuple(columns), tuple(rows), tuple(noticed), has_header=False)
 
@@ -104,7 +104,7 @@ def named(name: str, lines: Iterable[list[str]], noticed: list[Finding], *, head
         rows.append((number, {column: cell for column, cell in zip(columns, line, strict=False) if cell}))
         cells += len(rows[-1][1])
         _require_cells(name, cells + len(columns))
-    why = f"they have more cells than there are columns ({len(columns)})"
+    why = f"more cells than there are columns ({len(columns)})"
     fix = "Put quotation marks around texts that hold a comma, or correct those rows."
     return Records(
         tuple(columns), tuple(rows), (*noticed, *left_out(ragged, why, repair="rows", fix=fix)), has_header=header
@@ -120,14 +120,14 @@ def _decoded(name: str, content: bytes) -> tuple[str, list[Finding]]:
     except UnicodeDecodeError as err:
         line = content.count(b"\n", 0, err.start) + 1
     text, encoding = _guessed(content)
-    system = "Windows (Western European)" if encoding == _WINDOWS else "Unicode (UTF-16)"
+    way = "an older way (Windows, Western European)" if encoding == _WINDOWS else "a rare way (UTF-16)"
     finding = Finding(
         "error",
-        f"The letters of {name!r} are not stored in UTF-8, first on line {line}. Most likely it is {system}.",
+        f"{name!r} was most likely saved in {way}, as line {line} shows.",
         place=f"line {line}",
-        effect="Read the wrong way, letters such as ü and é come out as others.",
-        fix='Look at the examples and agree, or save it again as "CSV UTF-8".',
-        repair=Repair(findings.ENCODING, "Read it that way"),
+        effect="Read the wrong way, letters such as ü and é turn into others.",
+        fix='See that they are right in the examples, or save it again as "CSV UTF-8".',
+        repair=Repair(findings.ENCODING, "The letters are right"),
     )
     return _readable(name, text), [finding]
 

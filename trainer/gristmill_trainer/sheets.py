@@ -48,14 +48,14 @@ def read_sheet(name: str, content: bytes, *, header: bool) -> Records:
         raise _refused(name, content)
     if not is_sheet(content):
         raise BadData(f"{name!r} is no spreadsheet, or a damaged one.", effect=NOTHING_CHARGED, todo=_AGAIN)
-    joined = _require_small(name, content)
+    merged = _require_small(name, content)
     try:
         title, more, lines, unknown = _cells(name, content)
     except GristmillError:
         raise
     except Exception as err:
         raise BadData(f"The spreadsheet {name!r} is damaged.", effect=NOTHING_CHARGED, todo=_AGAIN) from err
-    return named(name, lines, _noticed(title, more, joined, unknown), header=header)
+    return named(name, lines, _noticed(title, more, merged, unknown), header=header)
 
 
 def _cells(name: str, content: bytes) -> tuple[str, int, list[list[str]], list[str]]:
@@ -114,15 +114,15 @@ def _text(value: object) -> str:
     return "" if text in _ERRORS else text
 
 
-def _noticed(title: str, more: int, joined: bool, unknown: list[str]) -> list[Finding]:
+def _noticed(title: str, more: int, merged: bool, unknown: list[str]) -> list[Finding]:
     found = []
     if more:
         sentence = f"There are {more + 1} sheets; only {title!r} is read."
         found.append(Finding("note", sentence, place=title, fix="Move the sheet that matters to the front."))
-    if joined:
-        sentence = "Some cells are joined over several rows or columns; only the first of each such group has a value."
-        effect = "Rows that a joined cell spans lack it, but the first."
-        found.append(Finding("warning", sentence, effect=effect, fix="Undo the joining, and fill the cells in."))
+    if merged:
+        sentence = "Some cells are merged; only the first of each such group has a value."
+        effect = "The other rows that a merged cell spans lack it."
+        found.append(Finding("warning", sentence, effect=effect, fix="Unmerge them, and fill the cells in."))
     if unknown:
         count = f" (cells like that: {len(unknown)})" if len(unknown) > 1 else ""
         sentence = f"Cell {unknown[0]} is a formula without a value{count}."
@@ -146,7 +146,7 @@ def _require_small(name: str, content: bytes) -> bool:
         TooLarge: it unpacks to too much.
         BadData: it cannot be unpacked.
     """
-    joined = False
+    merged = False
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = archive.infolist()
         if sum(part.file_size for part in parts) > MAX_UNPACKED_BYTES:
@@ -155,9 +155,9 @@ def _require_small(name: str, content: bytes) -> bool:
             is_rows = part.filename.startswith("xl/worksheets/") or part.filename.endswith("/sharedStrings.xml")
             if not is_rows and part.filename.endswith((".xml", ".rels")) and part.file_size > MAX_PART_BYTES:
                 raise _too_large(name, f"has a part {part.filename!r} of more than {MAX_PART_BYTES // 1024**2} MB")
-            if part.filename.startswith("xl/worksheets/") and not joined:
-                joined = _holds(archive, part, b"<mergeCell ")
-    return joined
+            if part.filename.startswith("xl/worksheets/") and not merged:
+                merged = _holds(archive, part, b"<mergeCell ")
+    return merged
 
 
 def _holds(archive: zipfile.ZipFile, part: zipfile.ZipInfo, wanted: bytes) -> bool:

@@ -74,7 +74,7 @@ def read_table(
         *(one for one in records.noticed if one.repair is None or one.repair.id not in repairs),
         *_no_header(rows, records, roles),
         *_mixed(rows, roles[1].column),
-        *left_out(incomplete, "they lack a text or an answer", repair="rows"),
+        *left_out(incomplete, "no text or no answer", repair="rows"),
     ]
     return Table(tuple(rows), roles, tuple(noticed))
 

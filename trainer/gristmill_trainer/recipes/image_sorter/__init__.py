@@ -226,7 +226,7 @@ class _Seen:
             fix = "Replace it, or leave it out."
             found.append(Finding("error", sentence, place=place, fix=fix, repair=repair))
         found += answer_findings(self.stats().answers, self._places)
-        found += left_out(self._others, "their names are not those of pictures", repair="others")
+        found += left_out(self._others, "a name that is not a picture's", repair="others")
         return found + self._repeats.findings()
 
     def _shape(self) -> tuple[int, ...]:

@@ -176,11 +176,11 @@ class _Seen:
         if self._unreadable:
             place = self._unreadable[0]
             count = f" (files like that: {len(self._unreadable)})" if len(self._unreadable) > 1 else ""
-            sentence = f"{place!r} is no text in UTF-8{count}."
-            fix, repair = "Save it as plain text in UTF-8, or leave it out.", leave_out("unreadable", self._unreadable)
+            sentence = f"{place!r} is not a plain text{count}."
+            fix, repair = "Save it as plain text (UTF-8), or leave it out.", leave_out("unreadable", self._unreadable)
             found.append(Finding("error", sentence, place=place, fix=fix, repair=repair))
         found += answer_findings(self.stats().answers, self._places)
-        return found + left_out(self._empty, "they are empty", repair="empty") + self._repeats.findings()
+        return found + left_out(self._empty, "nothing in it", repair="empty") + self._repeats.findings()
 
 
 recipe = TextSorter()

@@ -157,8 +157,8 @@ def _wide(content: bytes) -> str | None:
 def _readable(name: str, text: str) -> str:
     """The text itself, unless it is full of signs that no text has."""
     start = text[:10_000]
-    strange = sum(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") and char not in "\t\n\r\f" for char in start)
-    if "\0" in text or 50 * strange > len(start):
+    strange = sum(char == "\ufffd" or (unicodedata.category(char) == "Cc" and char not in "\t\n\r\f") for char in start)
+    if "\0" in text or 20 * strange > len(start):
         raise BadData(
             f"{name!r} holds no text that can be read.",
             effect=NOTHING_CHARGED,

@@ -222,7 +222,8 @@ class _Seen:
             place, why = self._unreadable[0]
             count = f" (files like that: {len(self._unreadable)})" if len(self._unreadable) > 1 else ""
             sentence = f"{place!r} cannot be used: {why}{count}."
-            repair = leave_out("unreadable", (place for place, _ in self._unreadable))
+            gone = [place for place, _ in self._unreadable]
+            repair = leave_out("unreadable", gone) if self._places else None
             fix = "Replace it, or leave it out."
             found.append(Finding("error", sentence, place=place, fix=fix, repair=repair))
         found += answer_findings(self.stats().answers, self._places)

@@ -177,7 +177,8 @@ class _Seen:
             place = self._unreadable[0]
             count = f" (files like that: {len(self._unreadable)})" if len(self._unreadable) > 1 else ""
             sentence = f"{place!r} is not a plain text{count}."
-            fix, repair = "Save it as plain text (UTF-8), or leave it out.", leave_out("unreadable", self._unreadable)
+            fix = "Save it as plain text (UTF-8), or leave it out."
+            repair = leave_out("unreadable", self._unreadable) if self._places else None
             found.append(Finding("error", sentence, place=place, fix=fix, repair=repair))
         found += answer_findings(self.stats().answers, self._places)
         return found + left_out(self._empty, "nothing in it", repair="empty") + self._repeats.findings()

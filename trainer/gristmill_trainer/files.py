@@ -18,6 +18,7 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_TOTAL_BYTES = 64 * 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # a zip may unpack to this many times its size: blank pictures reach 100, bombs start at 1,000
 FREE_EXPANSION_BYTES = 256 * 1024 * 1024  # below this nobody is hurt
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of files in a zip; others can ask for gigabytes of memory
 NOTHING_CHARGED = "Nothing was ordered or charged."
 
 # What desktops leave behind.
@@ -70,10 +71,13 @@ def open_zip(path: Path, *, unwrap: bool = True) -> Files:
         TooLarge: it would unpack to too much.
     """
     with _archive(path) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir() and _wanted_path(member.filename)]
+        # Not is_dir(): it fails where there is no name at all.
+        members = [one for one in archive.infolist() if one.filename[-1:] != "/" and _wanted_path(one.filename)]
     for member in members:
         if member.flag_bits & 0x1:
             raise _bad_zip(path, "it is protected by a password")
+        if member.compress_type not in PACKINGS:
+            raise _bad_zip(path, f"{member.filename!r} is packed in an unusual way")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise _bad_zip(path, f"{member.filename!r} is a link to another place")
     sizes = {_checked(member.filename): member.file_size for member in members}

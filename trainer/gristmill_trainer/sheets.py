@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gristmill_protocol.errors import BadData, GristmillError, TooLarge
-from gristmill_trainer.files import NOTHING_CHARGED
+from gristmill_trainer.files import NOTHING_CHARGED, PACKINGS
 from gristmill_trainer.findings import Finding
 from gristmill_trainer.records import MAX_CELLS, Records, named
 
@@ -144,7 +144,7 @@ def _require_small(name: str, content: bytes) -> bool:
 
     Raises:
         TooLarge: it unpacks to too much.
-        BadData: it cannot be unpacked.
+        BadData: it is packed in an unusual way.
     """
     merged = False
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -152,6 +152,8 @@ def _require_small(name: str, content: bytes) -> bool:
         if sum(part.file_size for part in parts) > MAX_UNPACKED_BYTES:
             raise _too_large(name, f"would unpack to more than {MAX_UNPACKED_BYTES // 1024**2} MB")
         for part in parts:
+            if part.compress_type not in PACKINGS:
+                raise BadData(f"The spreadsheet {name!r} is damaged.", effect=NOTHING_CHARGED, todo=_AGAIN)
             is_rows = part.filename.startswith("xl/worksheets/") or part.filename.endswith("/sharedStrings.xml")
             if not is_rows and part.filename.endswith((".xml", ".rels")) and part.file_size > MAX_PART_BYTES:
                 raise _too_large(name, f"has a part {part.filename!r} of more than {MAX_PART_BYTES // 1024**2} MB")

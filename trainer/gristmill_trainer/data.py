@@ -182,7 +182,7 @@ def _files(path: Path, *, plain: bool) -> Files:
     if not path.stat().st_size:
         todo = "Save it again, and see that it is the right file."
         raise BadData(f"{path.name!r} is empty.", effect=NOTHING_CHARGED, todo=todo)
-    if zipfile.is_zipfile(path) and not is_sheet(path):
+    if zipfile.is_zipfile(path) and (plain or not is_sheet(path)):
         return open_zip(path, unwrap=not plain)
     if plain or not (is_table(path.name) or is_sheet(path)):
         what = f"{path.name!r} is neither a folder, a zip nor a table."

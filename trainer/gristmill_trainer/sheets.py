@@ -32,7 +32,7 @@ def is_sheet(source: Path | bytes) -> bool:
             if file.read(len(_OLD)) == _OLD:
                 return True
             archive = zipfile.ZipFile(file)
-            return "xl/workbook.xml" in archive.namelist()
+            return {"[Content_Types].xml", "xl/workbook.xml"} <= set(archive.namelist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return False
 
@@ -53,7 +53,7 @@ def read_sheet(name: str, content: bytes, *, header: bool) -> Records:
         title, more, lines, unknown = _cells(name, content)
     except GristmillError:
         raise
-    except Exception as err:
+    except Exception as err:  # openpyxl lets out whatever a damaged file makes its parsers raise
         raise BadData(f"The spreadsheet {name!r} is damaged.", effect=NOTHING_CHARGED, todo=_AGAIN) from err
     return named(name, lines, _noticed(title, more, merged, unknown), header=header)
 

@@ -23,7 +23,8 @@ from gristmill_protocol.errors import GristmillError, MissingPart, Problem, Unav
 from gristmill_protocol.progress import Failed
 
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "OMP_NUM_THREADS")
-_LAST_WORDS = 2_000  # characters of a process's log that are passed on
+_ENDING_S = 5  # for a process to end that has closed its mouth
+_LAST_WORDS = 2_000  # characters of a process's log that are kept
 
 
 class Answer(BaseModel):
@@ -93,10 +94,9 @@ class Tryouts:
     def _take(self, model_dir: Path) -> "_Loaded":
         with self._lock:
             loaded = self._loaded.pop(model_dir, None)
-            if loaded is not None and loaded.ended:
-                loaded.end()
-                loaded = None
-            if loaded is None:
+            if loaded is None or loaded.ended:
+                if loaded is not None and not loaded.askers:
+                    loaded.end()
                 loaded = _Loaded(model_dir, self._limits)
             self._loaded[model_dir] = loaded
             loaded.askers += 1
@@ -107,6 +107,8 @@ class Tryouts:
             loaded.askers -= 1
             idle = [model_dir for model_dir, one in self._loaded.items() if not one.askers]
             surplus = [self._loaded.pop(model_dir) for model_dir in idle[: max(0, len(self._loaded) - self._ready)]]
+            if not loaded.askers and loaded not in (*self._loaded.values(), *surplus):
+                surplus.append(loaded)  # it died, and another took its place
         for one in surplus:
             one.end()
 
@@ -192,16 +194,24 @@ class _Loaded:
         try:
             failed = Failed.model_validate_json(line)
         except ValidationError as err:
-            self._process.kill()
-            code = self._process.wait()
-            self._listener.join()
+            code = self._ended_with()
             raise Unavailable(
-                f"The process that had the model ended with {code}: {self._said.strip()}",
+                f"The process that had the model ended with {code}.",
                 effect="It gave no answer.",
                 todo="Ask again; if it ends again, the input may need more memory than this machine gives it.",
+                log=self._said.strip(),
             ) from err
         problem = Problem(code=failed.code, what=failed.what, effect=failed.effect, todo=failed.todo)
         raise GristmillError.from_problem(problem)
+
+    def _ended_with(self) -> int:
+        try:
+            code = self._process.wait(_ENDING_S)
+        except subprocess.TimeoutExpired:  # it talks nonsense, and lives
+            self._process.kill()
+            code = self._process.wait()
+        self._listener.join()
+        return code
 
     def _stop(self, late: threading.Event) -> None:
         late.set()

@@ -73,8 +73,8 @@ class TextSorter:
         titles={"en": "Sort texts", "de": "Texte sortieren"},
         summary="Learns to sort texts, such as mails or reviews, into the kinds you have given them.",
         task="text-classification",
-        inputs="A CSV or JSON Lines table with a column of texts and a column of answers, or one folder of .txt files "
-        "per answer.",
+        inputs="A table (CSV, TSV, JSON Lines, XLSX) with a column of texts and one of answers, or one folder of .txt "
+        "files per answer.",
         answers="For a text, its kind and how sure the model is.",
         licence="Apache-2.0",
         authors=("Gristmill",),

@@ -1,6 +1,7 @@
 """What anybody sees of the market, and why a machine is idle; whole jobs through every stage."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,8 +21,21 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    config = Config(data_dir=tmp_path, anchor_every_s=0, retry_node_s=20, candidate_wait_s=5)
-    world = World(tmp_path, f"sqlite+aiosqlite:///{tmp_path / 'coordinator.db'}", config)
+    async with started(tmp_path, f"sqlite+aiosqlite:///{tmp_path / 'coordinator.db'}") as world:
+        yield world
+
+
+@pytest.fixture
+async def either_world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
+    """On SQLite, and on Postgres where it is installed."""
+    async with started(tmp_path, database_url) as world:
+        yield world
+
+
+@asynccontextmanager
+async def started(folder: Path, database_url: str) -> AsyncIterator[World]:
+    config = Config(data_dir=folder, anchor_every_s=0, retry_node_s=20, candidate_wait_s=5)
+    world = World(folder, database_url, config)
     await world.start()
     yield world
     await world.stop()
@@ -38,7 +52,8 @@ async def idle(world: World, name: str) -> tuple[str, ...]:
     return machine.idle
 
 
-async def test_a_provider_sees_what_it_earned_by_day(world: World) -> None:
+async def test_a_provider_sees_what_it_earned_by_day(either_world: World) -> None:
+    world = either_world
     willow = await world.add_machine("willow", ask=100_000)
     oak = await world.add_machine("oak", ask=200_000)
     first = await done_job(world)
@@ -60,6 +75,7 @@ async def test_a_provider_sees_what_it_earned_by_day(world: World) -> None:
     assert sum(day.usd_micros for day in page.earned) == world.chain.credits[willow.provider]
     assert sum(day.usd_micros for day in checker.earned) == world.chain.credits[oak.provider]
     assert page.about.clean_windows == 2
+    assert (await public.market(world.co)).jobs == {"done": 2}
 
 
 async def test_the_market_counts_jobs_checks_and_slashes_and_names_no_renter(world: World) -> None:

@@ -69,7 +69,7 @@ def _spellings(answers: Mapping[str, int]) -> list[Finding]:
     """Answers that differ only in capitals and spaces are most likely one."""
     alike: dict[str, list[str]] = defaultdict(list)
     for answer in answers:
-        alike[" ".join(unicodedata.normalize("NFKC", answer).casefold().split())].append(answer)
+        alike[" ".join(unicodedata.normalize("NFC", answer).casefold().split())].append(answer)
     renames: dict[str, str] = {}
     for spellings in alike.values():
         commonest = max(spellings, key=lambda answer: answers[answer])

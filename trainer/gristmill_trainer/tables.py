@@ -1,5 +1,6 @@
 """Tables of texts and answers, with the two columns guessed when nobody names them, and what is odd about them."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -125,11 +126,7 @@ def _mixed(rows: list[Row], column: str) -> list[Finding]:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", "."))
-    except ValueError:
-        return False
-    return True
+    return re.fullmatch(r"[-+]?\d+([.,]\d+)*", text) is not None
 
 
 def _roles(name: str, records: Records, text: str | None, answer: str | None) -> tuple[Role, Role]:

@@ -4,12 +4,14 @@ Slashes are the chain's events; all else is what this coordinator holds.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+from eth_utils.address import to_checksum_address
 
 from gristmill_coordinator.app import Coordinator
+from gristmill_coordinator.chain import events as chain_events
 from gristmill_coordinator.domain.jobs import JobReason
 from gristmill_coordinator.idle import waiting_jobs, why_idle
 from gristmill_coordinator.market.nodes import listening_since
@@ -32,7 +34,7 @@ from gristmill_protocol.jobs import Quote, SignedStatement
 from gristmill_protocol.money import split_line
 
 _MAX_SLASHES = 50
-_MAX_DAYS = 90
+_MAX_JOBS = 2_000  # of a provider, whose payments are added up
 
 
 async def market(co: Coordinator) -> MarketView:
@@ -76,7 +78,7 @@ async def provider(co: Coordinator, provider_id: int) -> ProviderPage:
             raise NotFound(f"Provider {provider_id} has no machine here.", todo="Look at the list of providers.")
         co.book.load(await job_rows.loads(tx), await job_rows.locks(tx))
         waiting = await waiting_jobs(tx)
-        earned, slashes = await _earned(tx, provider_id), await _slashes(tx, provider_id)
+        earned, slashes = await _earned(co, tx, provider_id), await _slashes(tx, provider_id)
         mine = await tx.rows(
             sa.select(nodes.c.node_id).where(nodes.c.provider == provider_id).order_by(nodes.c.node_id)
         )
@@ -147,43 +149,36 @@ async def _slashes(tx: Tx, provider_id: int | None = None) -> tuple[SlashedView,
     )
 
 
-async def _earned(tx: Tx, provider_id: int) -> tuple[EarnedDay, ...]:
-    """What the provider was paid for its work and its checks, by day."""
+async def _earned(co: Coordinator, tx: Tx, provider_id: int) -> tuple[EarnedDay, ...]:
+    """What the provider was paid for its work and its checks, by day; of its newest paid jobs."""
     earned: dict[str, int] = defaultdict(int)
     paid: dict[str, int] = defaultdict(int)
-    for row in await _payments(tx, provider_id):
-        day = datetime.fromtimestamp(row.at_s, UTC).date().isoformat()
-        earned[day] += _share(row, provider_id)
-        paid[day] += 1
-    days = sorted(earned, reverse=True)[:_MAX_DAYS]
-    return tuple(EarnedDay(day=day, usd_micros=earned[day], jobs=paid[day]) for day in days if earned[day])
+    rows: dict[chain_events.Nonce, Row] = {
+        (to_checksum_address(row.renter), row.nonce): row for row in await _paid_jobs(tx, provider_id)
+    }
+    for nonce, event in (await chain_events.payments(tx, co.config, rows)).items():
+        if share := _share(rows[nonce], provider_id):
+            day = datetime.fromtimestamp(event.at_s, UTC).date().isoformat()
+            earned[day] += share
+            paid[day] += 1
+    return tuple(EarnedDay(day=day, usd_micros=earned[day], jobs=paid[day]) for day in sorted(earned, reverse=True))
 
 
-async def _payments(tx: Tx, provider_id: int) -> Collection[Row]:
-    """The paid jobs that the provider ran, checked or was named as the verifier of, with the time of the payment."""
+async def _paid_jobs(tx: Tx, provider_id: int) -> Sequence[Row]:
+    """The newest paid jobs that the provider ran, checked or was named as the verifier of."""
     ran = sa.or_(attempts.c.provider == provider_id, attempts.c.verifier == provider_id)
     mine = sa.union(
         sa.select(attempts.c.job_id).where(ran), sa.select(audits.c.job_id).where(audits.c.verifier == provider_id)
     )
-    event, job = ledger_events.c, jobs.c
-    settled = sa.and_(
-        event.name == "StatementSettled",
-        event.tx_hash == job.settle_tx,
-        event.nonce == job.nonce,
-        sa.func.lower(event.key) == job.renter,
-    )
+    job = jobs.c
     held = sa.and_(statements.c.job_id == job.job_id, statements.c.statement_id == job.statement_id)
-    return await tx.rows(
-        sa.select(job.quote, statements.c.signed, event.at_s)
-        .select_from(jobs)
-        .join(statements, held)
-        .join(ledger_events, settled)
-        .where(job.job_id.in_(mine))
-    )
+    query = sa.select(job.renter, job.nonce, job.quote, statements.c.signed).select_from(jobs).join(statements, held)
+    query = query.where(job.settle_tx.is_not(None), job.job_id.in_(mine))
+    return await tx.rows(query.order_by(job.created_s.desc()).limit(_MAX_JOBS))
 
 
 def _share(row: Row, provider_id: int) -> int:
-    """What a payment left the provider with."""
+    """What a paid job left the provider with."""
     quote = Quote.model_validate(row.quote)
     total = 0
     for line in SignedStatement.model_validate(row.signed).statement.lines:

@@ -123,7 +123,7 @@ class ProviderPage(Message):
 
     about: ProviderView
     machines: tuple[MachineView, ...]
-    earned: tuple[EarnedDay, ...]  # days with payments, newest first
+    earned: tuple[EarnedDay, ...]  # days with payments, newest first; of its 2,000 newest paid jobs
     slashes: tuple[SlashedView, ...]  # newest first
 
 

@@ -138,14 +138,18 @@ def test_repairs_are_made_together_on_a_copy(folder: Path, tmp_path: Path) -> No
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
 
 
-def test_a_file_that_joins_another_folder_takes_no_others_name(folder: Path, tmp_path: Path) -> None:
-    (folder / "CAT").mkdir()
-    for number in range(5):
-        (folder / "CAT" / f"{number:02}.png").write_bytes(picture(200 + number))
+def test_a_file_that_joins_another_folder_takes_no_others_name(tmp_path: Path) -> None:
+    for answer in ("a.b", "A.B", "other"):
+        (tmp_path / "texts" / answer).mkdir(parents=True)
+        for number in range(5):
+            (tmp_path / "texts" / answer / f"{number}").write_text(f"this is text {number} of {answer}")
+    (tmp_path / "texts" / "a.b" / "5.txt").write_text("one more")
 
-    mended = repair(folder, ["spelling"], tmp_path / "mended", recipe=PICTURES)
+    mended = repair(tmp_path / "texts", ["spelling"], tmp_path / "mended", recipe=TEXTS)
 
-    assert [one.place for one in DataView.open(mended)][:3] == ["cat/00 (2).png", "cat/00.png", "cat/01 (2).png"]
+    joined = [one.place for one in DataView.open(mended) if one.answer == "a.b"]
+    assert joined[:4] == ["a.b/0", "a.b/0 (2)", "a.b/1", "a.b/1 (2)"]
+    assert look(mended, TEXTS).answers == {"a.b": 11, "other": 5}
 
 
 def test_a_table_in_other_letters_is_mended_before_anything_else(table: Callable[..., Path], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gristmill_protocol.canonical import canonical_json
 from gristmill_protocol.errors import BadData, NoSpace
@@ -244,8 +244,8 @@ def _renamed(kept: list[tuple[str, str]], renames: Mapping[str, str]) -> dict[st
             wanted_name = f"{renames[answer]}/{place.partition('/')[2]}"
             name, number = wanted_name, 2
             while name in names:
-                stem, dot, suffix = wanted_name.rpartition(".")
-                name, number = f"{stem or suffix} ({number}){dot + suffix if stem else ''}", number + 1
+                path = PurePosixPath(wanted_name)
+                name, number = str(path.with_stem(f"{path.stem} ({number})")), number + 1
             names[name] = place
     return dict(sorted(names.items(), key=lambda item: item[0].encode()))
 

@@ -60,20 +60,24 @@ def read_sheet(name: str, content: bytes, *, header: bool) -> Records:
 
 def _cells(name: str, content: bytes) -> tuple[str, int, list[list[str]], list[str]]:
     """The sheet's name, how many more have something on them, its lines, and the cells whose formula has no value."""
-    values, formulas = _opened(content, data_only=True), _opened(content, data_only=False)
-    used = [sheet.title for sheet in values.worksheets if any(_lines(name, sheet))]
+    book = _opened(content, data_only=True)
+    used = [sheet.title for sheet in book.worksheets if any(_lines(name, sheet))]
     if not used:
         return "", 0, [], []
-    lines, unknown = [], []
-    pairs = zip(_lines(name, values[used[0]]), _lines(name, formulas[used[0]]), strict=False)
-    for number, (shown, written) in enumerate(pairs, 1):
-        lines.append([_text(value) for value in shown])
-        unknown += [
-            f"{_letters(at)}{number}"
-            for at, (value, formula) in enumerate(zip(shown, written, strict=False))
-            if value is None and formula is not None
-        ]
-    return used[0], len(used) - 1, lines, unknown
+    rows = list(_lines(name, book[used[0]]))
+    # Reading the formulas takes as long again, and where there is no gap none lacks a value.
+    gaps = any(None in row and any(value is not None for value in row) for row in rows)
+    unknown = _without_value(name, rows, _opened(content, data_only=False)[used[0]]) if gaps else []
+    return used[0], len(used) - 1, [[_text(value) for value in row] for row in rows], unknown
+
+
+def _without_value(name: str, rows: list[tuple[Any, ...]], sheet: Any) -> list[str]:
+    return [
+        f"{_letters(at)}{number}"
+        for number, (shown, written) in enumerate(zip(rows, _lines(name, sheet), strict=False), 1)
+        for at, (value, formula) in enumerate(zip(shown, written, strict=False))
+        if value is None and formula is not None
+    ]
 
 
 def _opened(content: bytes, *, data_only: bool) -> "Workbook":

@@ -21,8 +21,19 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-# What a recipe offers without PyTorch: enough to check data and to name a price.
-PLANNING = ("gristmill_trainer.catalog", "gristmill_trainer.recipe", "gristmill_trainer.data")
+# What a recipe offers without PyTorch: enough to look at data, to name a price and to use what comes out.
+PLANNING = (
+    "gristmill_trainer.catalog",
+    "gristmill_trainer.data",
+    "gristmill_trainer.files",
+    "gristmill_trainer.findings",
+    "gristmill_trainer.goals",
+    "gristmill_trainer.look",
+    "gristmill_trainer.recipe",
+    "gristmill_trainer.scoring",
+    "gristmill_trainer.tables",
+    "gristmill_trainer.tryout",
+)
 RECIPES = tuple(PROJECT["entry-points"]["gristmill.recipes"].values())
 
 

@@ -32,7 +32,8 @@ from gristmill_protocol.ladder import ladder_statements
 from gristmill_protocol.wallet import Movement
 from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
-from gristmill_trainer.recipe import Gpu
+from gristmill_trainer.files import NOTHING_CHARGED
+from gristmill_trainer.recipe import Gpu, report_on
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -150,8 +151,8 @@ class Client:
 
         Args:
             recipe: id of an installed recipe, such as "image-sorter".
-            data: a folder with one folder per answer, a zip of that, or a CSV or JSON Lines table; for "script" a
-                folder with train.py and what it reads.
+            data: a folder with one folder per answer, a zip of that, or a table (CSV, TSV, JSON Lines, XLSX);
+                for "script" a folder with train.py and what it reads.
             budget: the most the job may cost, in USD; without one, the plan's cap is the limit.
             gpu: memory like "24GB" or a name like "RTX 4090"; without it any machine will do, one without a card too.
             assurance: segments of each window that are run again at least, besides the job's first.
@@ -174,13 +175,13 @@ class Client:
         # A recipe need not have qualities; one that was chosen all the same is refused with the other settings.
         graded = "quality" in found.Settings.model_fields or quality != "balanced"
         chosen = {"quality": quality, **settings} if graded else settings
-        report = found.check(view)
+        report = report_on(found, view)
         report.raise_if_unusable()
         found.plan(chosen, report.stats, Gpu())  # a wrong setting is found here, not after a round trip
         parcels = [Parcel(view)]
         if held_out is not None:
             hidden = DataView.open(held_out, text_column=text_column, answer_column=answer_column)
-            found.check(hidden).raise_if_unusable()
+            report_on(found, hidden).raise_if_unusable()
             parcels.append(Parcel(hidden))
         for parcel in parcels:
             self._require_size(parcel)
@@ -317,7 +318,7 @@ class Client:
         if parcel.ref.size_bytes > limit:
             raise TooLarge(
                 f"The data are {parcel.ref.size_bytes:,} bytes when packed; this coordinator takes {limit:,}.",
-                effect="Nothing was uploaded or charged.",
+                effect=NOTHING_CHARGED,
                 todo="Bring fewer or smaller examples.",
             )
 

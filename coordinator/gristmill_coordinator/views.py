@@ -15,6 +15,7 @@ from gristmill_coordinator.domain import pricing
 from gristmill_coordinator.domain.jobs import ACTIVE, UNENDED, JobReason
 from gristmill_coordinator.domain.modes import why_drawn
 from gristmill_coordinator.domain.windows import UNJUDGED
+from gristmill_coordinator.market.book import Offer
 from gristmill_coordinator.market.nodes import listening_since
 from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store import tables
@@ -86,25 +87,27 @@ async def market(co: Coordinator) -> list[OfferView]:
         co.book.load(await job_rows.loads(tx), await job_rows.locks(tx))
     offers = [offer for offer in co.book.alive(listening_since(co)) if not offer.terms.paused]
     offers.sort(key=lambda offer: (offer.terms.ask_usd_micros_per_gpu_hour, offer.node_id))
-    return [
-        OfferView(
-            node_id=offer.node_id,
-            provider=offer.provider,
-            provider_name=offer.name,
-            device=offer.terms.device,
-            is_cpu=offer.terms.is_cpu,
-            memory_bytes=offer.terms.memory_bytes,
-            flops_per_s=offer.terms.flops_per_s,
-            ask_usd_micros_per_gpu_hour=offer.terms.ask_usd_micros_per_gpu_hour,
-            slots=offer.terms.slots,
-            slots_free=co.book.free_slots(offer.node_id),
-            sandbox=offer.terms.sandbox,
-            standing=offer.standing,
-            standing_text=offer.standing_text,
-            proven_ms=int(offer.proven_s * 1000),
-        )
-        for offer in offers
-    ]
+    return [offer_view(co, offer) for offer in offers]
+
+
+def offer_view(co: Coordinator, offer: Offer) -> OfferView:
+    """A machine of the book; its load is as it was last read."""
+    return OfferView(
+        node_id=offer.node_id,
+        provider=offer.provider,
+        provider_name=offer.name,
+        device=offer.terms.device,
+        is_cpu=offer.terms.is_cpu,
+        memory_bytes=offer.terms.memory_bytes,
+        flops_per_s=offer.terms.flops_per_s,
+        ask_usd_micros_per_gpu_hour=offer.terms.ask_usd_micros_per_gpu_hour,
+        slots=offer.terms.slots,
+        slots_free=co.book.free_slots(offer.node_id),
+        sandbox=offer.terms.sandbox,
+        standing=offer.standing,
+        standing_text=offer.standing_text,
+        proven_ms=int(offer.proven_s * 1000),
+    )
 
 
 async def health(co: Coordinator) -> HealthView:

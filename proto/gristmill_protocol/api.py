@@ -75,6 +75,71 @@ class OfferView(Message):
     proven_ms: int = 0  # when its card last passed a test; 0: never
 
 
+class MachineView(Message):
+    """One machine of a provider, and why it has nothing to do."""
+
+    offer: OfferView
+    connected: bool
+    paused: bool
+    heard_ms: int  # when it was last heard; 0: never
+    idle: tuple[str, ...]  # why, in sentences, as far as the coordinator knows; empty while it works
+
+
+class EarnedDay(Message):
+    """What a provider was paid for in one day."""
+
+    day: str  # of the chain's clock, UTC, as in 2026-01-31
+    usd_micros: UsdMicros  # what it was left with, for work and for checks
+    jobs: int
+
+
+class SlashedView(Message):
+    """A part of a bond that its owner lost, as the chain says."""
+
+    provider: int
+    provider_name: str
+    amount_usd_micros: UsdMicros
+    at_s: int
+    tx: Hex
+
+
+class ProviderView(Message):
+    """Who sells time, as anybody may see it."""
+
+    provider: int
+    name: str  # of its machine that was heard last
+    machines: int
+    connected: int  # of them
+    devices: tuple[str, ...]
+    ask_usd_micros_per_gpu_hour: UsdMicros | None  # the lowest of its connected machines
+    bonded_usd_micros: UsdMicros  # that counts: nothing while it stands accused of fraud
+    clean_windows: int  # checked and right since its last fault
+    frauds: int
+    slashed_usd_micros: UsdMicros
+
+
+class ProviderPage(Message):
+    """All that the coordinator knows of one provider."""
+
+    about: ProviderView
+    machines: tuple[MachineView, ...]
+    earned: tuple[EarnedDay, ...]  # days with payments, newest first; of its 2,000 newest paid jobs
+    slashes: tuple[SlashedView, ...]  # newest first
+
+
+class MarketView(Message):
+    """The market in numbers; nothing in it names a renter or a job."""
+
+    jobs: dict[str, int]  # by JobState
+    paid_usd_micros: UsdMicros  # for all jobs so far
+    accepted_steps: int
+    audits: dict[str, int]  # by outcome: pending, passed, failed, ...
+    windows: dict[str, int]  # by WindowState: what the verdicts were
+    faults: dict[str, int]  # why windows were not accepted -> how many
+    slashes: tuple[SlashedView, ...]  # newest first
+    slashed_usd_micros: UsdMicros
+
+
 class AccountView(Message):
     """A renter's money, as the Ledger and the running jobs leave it."""
 

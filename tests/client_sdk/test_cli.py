@@ -241,9 +241,10 @@ def test_trying_a_model_that_is_not_there_says_how_to_get_one(cli: Cli, tmp_path
 
 
 def test_trying_without_torch_says_what_to_install(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.cli.tryout.find_spec", lambda name: None)
+    monkeypatch.setattr("gristmill_trainer.tryout.find_spec", lambda name: None)
+    (tmp_path / "file.txt").write_text("pay")
 
-    ran = cli("try", tmp_path, "file.txt")
+    ran = cli("try", tmp_path, tmp_path / "file.txt")
 
     assert ran.code == 7
     assert "gristmill[trainer]" in ran.err
@@ -251,11 +252,11 @@ def test_trying_without_torch_says_what_to_install(cli: Cli, tmp_path: Path, mon
 
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
-    """Puts a script in the place of the trainer's process: what it prints, and its exit code."""
+    """Puts a script in the place of the trainer's process: what it says to each question, and its exit code."""
 
     def install(said: str, code: int) -> None:
         script = tmp_path / "python"
-        script.write_text(f"#!/bin/sh\necho '{said}'\necho \"$@\" >&2\nexit {code}\n")
+        script.write_text(f"#!/bin/sh\nwhile read line; do echo '{said}'; exit {code}; done\n")
         script.chmod(0o755)
         monkeypatch.setattr("sys.executable", str(script))
 
@@ -263,31 +264,38 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, i
 
 
 def test_trying_a_model_prints_its_answers(cli: Cli, tmp_path: Path, trainer: Callable[[str, int], None]) -> None:
-    trainer('{"file": "a.txt", "answer": "billing", "confidence": 0.914}', 0)
+    trainer('{"file": "pay", "answer": "billing", "confidence": 0.914}', 0)
 
-    ran = cli("try", tmp_path, "a.txt", "--text", "pay")
+    ran = cli("try", tmp_path, "--text", "pay")
 
-    assert ran.out.splitlines()[1].split() == ["a.txt", "billing", "91", "%", "sure"]
+    assert ran.out.splitlines()[1].split() == ["pay", "billing", "91", "%", "sure"]
+
+
+def test_a_file_that_is_not_there_is_named_before_a_model_is_asked(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("try", tmp_path, "a.txt", "--json")
+
+    assert ran.code == 4
+    assert json.loads(ran.err)["what"] == "'a.txt' cannot be read: No such file or directory."
 
 
 def test_trainer_that_says_what_is_wrong_is_passed_on(
     cli: Cli, tmp_path: Path, trainer: Callable[[str, int], None]
 ) -> None:
-    trainer('{"event": "failed", "code": "not_found", "what": "There is no a.txt."}', 1)
+    trainer('{"event": "failed", "code": "bad_data", "what": "pay is no picture."}', 1)
 
-    ran = cli("try", tmp_path, "a.txt", "--json")
+    ran = cli("try", tmp_path, "--text", "pay", "--json")
 
-    assert ran.code == 4
-    assert json.loads(ran.err)["what"] == "There is no a.txt."
+    assert ran.code == 2
+    assert json.loads(ran.err)["what"] == "pay is no picture."
 
 
 def test_trainer_that_dies_is_unavailable(cli: Cli, tmp_path: Path, trainer: Callable[[str, int], None]) -> None:
     trainer("Segmentation fault", 139)
 
-    ran = cli("try", tmp_path, "a.txt")
+    ran = cli("try", tmp_path, "--text", "pay")
 
     assert ran.code == 7
-    assert f"gristmill_trainer predict {tmp_path} -- a.txt" in ran.err
+    assert "ended with 139" in ran.err
 
 
 def _entry(value: str) -> EntryPoint:

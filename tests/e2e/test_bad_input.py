@@ -69,7 +69,7 @@ def test_an_unreadable_picture_is_named(gristmill: Gristmill, few: Path) -> None
 
     ran = gristmill("train", "image-sorter", few, "--budget", "0.05", "--yes")
 
-    assert_refused(ran, 2, broken.name, "Nothing was uploaded or charged")
+    assert_refused(ran, 2, broken.name, "Nothing was ordered or charged")
 
 
 def test_empty_data_are_refused(gristmill: Gristmill, tmp_path: Path) -> None:

@@ -113,6 +113,14 @@ def test_a_zip_that_names_a_place_outside_itself_is_refused(tmp_path: Path, name
         DataView.open(path)
 
 
+def test_a_zip_with_a_file_that_has_no_name_is_refused(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", {"Q": b"x", "dog/1.png": b"d"})
+    path.write_bytes(path.read_bytes().replace(b"Q", b"\0"))
+
+    with pytest.raises(BadData, match="not allowed"):
+        DataView.open(path)
+
+
 def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     link = zipfile.ZipInfo("cat/1.png")
@@ -123,6 +131,14 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BadData, match="link"):
         DataView.open(path)
+
+
+def test_a_zip_packed_so_that_reading_it_could_take_gigabytes_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("cat/1.png", b"x")
+
+    with pytest.raises(BadData, match="unusual way"):
+        DataView.open(tmp_path / "a.zip")
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,8 +227,8 @@ def test_a_table_in_another_encoding_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "latin.csv"
     path.write_bytes("text,label\nhello,a\nmüde,b\n".encode("latin-1"))
 
-    with pytest.raises(BadData, match="line 3 has the byte 0xfc"):
-        DataView.open(path)
+    [finding] = DataView.open(path).noticed
+    assert (finding.level, finding.place) == ("error", "line 3")
 
 
 def test_rows_without_text_or_answer_are_left_out(tmp_path: Path) -> None:
@@ -221,7 +237,9 @@ def test_rows_without_text_or_answer_are_left_out(tmp_path: Path) -> None:
 
     view = DataView.open(path)
 
-    assert view.left_out == ("row 2", "row 3")
+    assert [(one.place, one.sentence) for one in view.noticed] == [
+        ("row 2", "2 examples are left out, first 'row 2': no text or no answer.")
+    ]
     assert [one.content for one in view] == [b"a", b"c"]
 
 
@@ -249,15 +267,17 @@ def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text('{"text": "a", "label": "x"}\n[1]\n', encoding="utf-8")
 
-    with pytest.raises(BadData, match="Line 2"):
-        DataView.open(path)
+    view = DataView.open(path)
+
+    assert len(view) == 1
+    assert [one.place for one in view.noticed] == ["line 2"]
 
 
 def test_unclosed_quotes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('text,label\n"a,x\n', encoding="utf-8")
 
-    with pytest.raises(BadData, match="damaged"):
+    with pytest.raises(BadData, match="on line 2 a quotation mark opens"):
         DataView.open(path)
 
 

@@ -51,12 +51,22 @@ def test_a_turned_photo_is_set_upright() -> None:
     assert look(encoded(turned, "JPEG", exif=exif)) == Look(3, height=6, width=2)
 
 
-def test_what_is_no_picture_is_refused() -> None:
-    whole = encoded(Image.effect_noise((40, 40), 50))
+WHOLE = encoded(Image.effect_noise((40, 40), 50))
 
-    for content in (b"", b"hello", whole[:-200], whole[:20]):
-        with pytest.raises(NotAPicture, match="damaged or no picture"):
-            look(content)
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is empty"),
+        (b"hello", "it is a text, not a picture"),
+        (WHOLE[:-200], "it breaks off before its end"),
+        (WHOLE[:20], "it is damaged"),
+        (WHOLE[:60] + b"junk" + WHOLE[64:], "it is damaged"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_the_reason(content: bytes, why: str) -> None:
+    with pytest.raises(NotAPicture, match=why):
+        look(content)
 
 
 def test_formats_that_strangers_have_no_use_for_are_refused() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from gristmill_trainer.scoring import Guess, score
+from gristmill_trainer.scoring import Guess, compared, score
 
 
 def guesses(*counts: tuple[str, str, int]) -> list[Guess]:
@@ -25,6 +25,13 @@ def guesses(*counts: tuple[str, str, int]) -> list[Guess]:
 )  # fmt: skip
 def test_the_result_in_words(counts: list[tuple[str, str, int]], sentence: str) -> None:
     assert score(guesses(*counts), commonest="4").sentence == sentence
+
+
+def test_the_result_is_held_against_answering_without_looking() -> None:
+    card = score(guesses(("4", "4", 60), ("9", "9", 137), ("9", "4", 4)), commonest="9")
+
+    assert compared(card) == "Always giving the most common answer, without looking, would get 70 of 100 right."
+    assert compared(score([], commonest="")) == ""
 
 
 def test_the_result_in_numbers() -> None:

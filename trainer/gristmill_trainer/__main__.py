@@ -1,6 +1,7 @@
 """The trainer process: run, replay, evaluate, probe, challenge, export: events on stdout, logs on stderr.
 
-predict gives one answer a line. This module loads torch late: first the environment is pinned and SIGTERM is caught.
+predict gives one answer a line: of what it is given, or else of what comes on stdin. This module loads torch late:
+first the environment is pinned and SIGTERM is caught.
 """
 
 import argparse
@@ -10,15 +11,19 @@ import json
 import logging
 import signal
 import sys
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from gristmill_protocol.errors import BadData, BadSettings, GristmillError, NoSpace, NotFound, Unavailable
 from gristmill_protocol.progress import EXIT_PREEMPTED, Failed, TrainerEvent
 from gristmill_trainer import catalog
 from gristmill_trainer.environment import pin_environment
+
+if TYPE_CHECKING:
+    from gristmill_trainer.program import Prediction
 
 logger = logging.getLogger("gristmill_trainer")
 
@@ -39,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as err:
             if not isinstance(err, GristmillError):
                 logger.exception("trainer_failed")
-            failure = _failure(err)
-            _write(out, Failed(code=failure.code, what=failure.what, effect=failure.effect, todo=failure.todo))
+            failure = _fail(out, err)
             return 2 if isinstance(failure, BadData | BadSettings) else 1
 
 
@@ -65,6 +69,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.add_argument("model_dir", type=Path, help="a finished model")
             parser.add_argument("files", type=Path, nargs="*")
             parser.add_argument("--text", action="append", default=[], help="a text itself instead of a file with it")
+            parser.add_argument("--memory", type=int, default=0, help="bytes that it may take; 0: any number")
     # Only this kind of parsing lets --text stand between the folder and the files.
     return parser.parse_intermixed_args(chosen.arguments, argparse.Namespace(command=chosen.command))
 
@@ -121,10 +126,38 @@ def _predict(arguments: argparse.Namespace, out: TextIO) -> None:
 
     pin(1)
     recipe_id, model = result.read(arguments.model_dir)
+    program = session.program_of(catalog.find(recipe_id))
+    _limit_memory(arguments.memory)
     contents = [*_contents(arguments.files), *((text, text.encode()) for text in arguments.text)]
-    for prediction in session.program_of(catalog.find(recipe_id)).predict(model, contents):
-        answer = {"file": prediction.file, "answer": prediction.answer, "confidence": round(prediction.confidence, 4)}
-        out.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    for prediction in program.predict(model, contents):
+        _answer(out, prediction)
+    if contents:
+        return
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            for prediction in program.predict(model, [(question["file"], b64decode(question["content"]))]):
+                _answer(out, prediction)
+        except GristmillError as err:
+            _fail(out, err)
+        except MemoryError:
+            what, todo = f"{question['file']!r} takes more memory than there is.", "Ask it something smaller."
+            _fail(out, Unavailable(what, effect="It gave no answer.", todo=todo))
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    """Let the process fail, and not the machine, when an input would take too much."""
+    if limit_bytes and sys.platform == "linux":
+        import resource
+
+        # Of address space a CUDA build reserves far more than it uses; this counts what can be written to.
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
+def _answer(out: TextIO, prediction: "Prediction") -> None:
+    answer = {"file": prediction.file, "answer": prediction.answer, "confidence": round(prediction.confidence, 4)}
+    out.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    out.flush()
 
 
 def _contents(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
@@ -139,6 +172,12 @@ def _contents(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
 def _write(out: TextIO, event: TrainerEvent) -> None:
     out.write(event.model_dump_json() + "\n")
     out.flush()
+
+
+def _fail(out: TextIO, err: Exception) -> GristmillError:
+    failure = _failure(err)
+    _write(out, Failed(code=failure.code, what=failure.what, effect=failure.effect, todo=failure.todo))
+    return failure
 
 
 def _failure(err: Exception) -> GristmillError:

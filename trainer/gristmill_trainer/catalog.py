@@ -2,9 +2,11 @@
 
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import cast
 
 from gristmill_protocol.errors import MissingPart, UnknownRecipe
+from gristmill_trainer.goals import Goal, example_path, read_goal
 from gristmill_trainer.recipe import Recipe
 
 GROUP = "gristmill.recipes"
@@ -36,6 +38,27 @@ def find(recipe_id: str) -> Recipe:
         todo=f"Did you mean {' or '.join(near)}?" if near else f"Installed are {', '.join(sorted(by_id)) or 'none'}.",
         near=near,
     )
+
+
+def goals() -> list[Goal]:
+    """What can be taught without a technical word, by recipe; read from data, no recipe is imported.
+
+    Raises:
+        MissingPart: a recipe's goal cannot be read.
+    """
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    found = (read_goal(entry.name, entry.module) for entry in entries)
+    return [goal for goal in found if goal is not None]
+
+
+def example(goal: Goal) -> Path:
+    """The file with a goal's example data.
+
+    Raises:
+        MissingPart: it was not installed.
+    """
+    [entry] = entry_points(group=GROUP, name=goal.recipe)
+    return example_path(goal, entry.module)
 
 
 def _load(entry: EntryPoint) -> Recipe:

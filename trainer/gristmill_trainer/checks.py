@@ -1,19 +1,24 @@
 """What every sorting recipe asks of its data: enough examples of at least two answers, no contradictions."""
 
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 
 from gristmill_trainer.data import Example
-from gristmill_trainer.recipe import Finding
+from gristmill_trainer.findings import Finding, Repair, leave_out
 
 MIN_PER_ANSWER = 5
 GOOD_PER_ANSWER = 20
 MAX_ANSWERS = 1_000
 
 
-def answer_findings(answers: Mapping[str, int]) -> list[Finding]:
-    """Are there at least two answers, with enough examples each?"""
+def answer_findings(answers: Mapping[str, int], places: Mapping[str, Collection[str]] | None = None) -> list[Finding]:
+    """Are there at least two answers, with enough examples each?
+
+    Args:
+        places: where the examples of each answer are, so that answers with too few can be left out with a click.
+    """
     if not answers:
         return [Finding("error", "There are no examples.", fix="Add some examples of each answer.")]
     if len(answers) == 1:
@@ -23,23 +28,68 @@ def answer_findings(answers: Mapping[str, int]) -> list[Finding]:
     if len(answers) > MAX_ANSWERS:
         sentence = f"There are {len(answers)} different answers; at most {MAX_ANSWERS} can be learnt."
         return [Finding("error", sentence, fix="Join answers that mean the same.")]
-    return [
-        *_scarce(answers, "error", 0, MIN_PER_ANSWER),
-        *_scarce(answers, "warning", MIN_PER_ANSWER, GOOD_PER_ANSWER),
-    ]
+    return [*_scarce(answers, places or {}), *_few(answers), *_spellings(answers)]
 
 
-def _scarce(answers: Mapping[str, int], level: str, at_least: int, below: int) -> list[Finding]:
-    few = {answer: count for answer, count in answers.items() if at_least <= count < below}
+def _scarce(answers: Mapping[str, int], places: Mapping[str, Collection[str]]) -> list[Finding]:
+    few = {answer: count for answer, count in answers.items() if count < MIN_PER_ANSWER}
     if not few:
         return []
-    answer, count = min(few.items(), key=lambda item: item[1])
-    others = f" (answers like that: {len(few)})" if len(few) > 1 else ""
-    if level == "error":
-        sentence = f"{answer!r} has only {count} examples{others}; each answer needs {below} or more."
-        return [Finding("error", sentence, place=answer, fix="Add examples, or leave that answer out.")]
-    sentence = f"{answer!r} has only {count} examples{others}; from {below} on the result can be trusted more."
+    answer, others = _scarcest(few)
+    sentence = f"{answer!r} has only {_examples(few[answer])}{others}; each answer needs {MIN_PER_ANSWER} or more."
+    repair = None
+    if len(answers) - len(few) >= 2 and few.keys() <= places.keys():
+        gone = [place for answer in few for place in places[answer]]
+        button = f"Leave {f'these {len(few)} answers' if len(few) > 1 else repr(answer)} out"
+        repair = Repair("scarce", button, leaves_out=frozenset(gone))
+    return [Finding("error", sentence, place=answer, fix="Add examples, or leave that answer out.", repair=repair)]
+
+
+def _few(answers: Mapping[str, int]) -> list[Finding]:
+    few = {answer: count for answer, count in answers.items() if MIN_PER_ANSWER <= count < GOOD_PER_ANSWER}
+    if not few:
+        return []
+    answer, others = _scarcest(few)
+    sentence = (
+        f"{answer!r} has only {few[answer]} examples{others}; from {GOOD_PER_ANSWER} on the result can be trusted more."
+    )
     return [Finding("warning", sentence, place=answer, fix="Add examples if you have more.")]
+
+
+def _scarcest(few: Mapping[str, int]) -> tuple[str, str]:
+    answer = min(few, key=lambda answer: few[answer])
+    return answer, f" (answers like that: {len(few)})" if len(few) > 1 else ""
+
+
+def _examples(count: int) -> str:
+    return "1 example" if count == 1 else f"{count} examples"
+
+
+def _spellings(answers: Mapping[str, int]) -> list[Finding]:
+    """Answers that differ only in capitals and spaces are most likely one."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for answer in answers:
+        alike[" ".join(unicodedata.normalize("NFC", answer).casefold().split())].append(answer)
+    renames: dict[str, str] = {}
+    for spellings in alike.values():
+        commonest = max(spellings, key=lambda answer: answers[answer])
+        renames |= {answer: commonest for answer in spellings if answer != commonest}
+    if not renames:
+        return []
+    other, kept = next(iter(renames.items()))
+    more = f" (answers like that: {len(renames)})" if len(renames) > 1 else ""
+    sentence = f"{other!r} and {kept!r} differ only in capitals or spaces{more}."
+    button = "Join those that are alike" if len(renames) > 1 else f"Join {other!r} with {kept!r}"
+    return [
+        Finding(
+            "warning",
+            sentence,
+            place=other,
+            effect="They are learnt as different answers.",
+            fix="Join them if they mean the same.",
+            repair=Repair("spelling", button, renames=renames),
+        )
+    ]
 
 
 class Repeats:
@@ -54,22 +104,40 @@ class Repeats:
     def findings(self) -> list[Finding]:
         repeated = [places for places in self._places.values() if len(places) > 1]
         torn = [places for places in repeated if len({answer for _, answer in places}) > 1]
-        found = []
-        if torn:
-            (one, first), (other, second) = torn[0][0], next(item for item in torn[0] if item[1] != torn[0][0][1])
-            sentence = f"{one!r} ({first}) and {other!r} ({second}) are the same but have different answers"
-            count = f" (cases like that: {len(torn)})." if len(torn) > 1 else "."
-            found.append(Finding("warning", sentence + count, place=one, fix="Keep the one with the right answer."))
-        if repeated:
-            extra = sum(len(places) - 1 for places in repeated)
-            found.append(Finding("note", f"{extra} examples are copies of another one.", place=repeated[0][1][0]))
-        return found
+        return [*self._torn(torn), *self._copies(repeated)]
 
+    @staticmethod
+    def _torn(torn: list[list[tuple[str, str]]]) -> list[Finding]:
+        if not torn:
+            return []
+        (one, first), (other, second) = torn[0][0], next(item for item in torn[0] if item[1] != torn[0][0][1])
+        count = f" (cases like that: {len(torn)})." if len(torn) > 1 else "."
+        return [
+            Finding(
+                "warning",
+                f"{one!r} ({first}) and {other!r} ({second}) are the same but have different answers{count}",
+                place=one,
+                effect="Nobody can learn which of them is right.",
+                fix="Keep the one with the right answer.",
+                repair=leave_out("contradictions", (place for places in torn for place, _ in places)),
+            )
+        ]
 
-def left_out_findings(places: Iterable[str], reason: str) -> list[Finding]:
-    """A warning for what will not be learnt from."""
-    places = list(places)
-    if not places:
-        return []
-    sentence = f"{len(places)} {'examples are' if len(places) > 1 else 'example is'} left out: {reason}."
-    return [Finding("warning", sentence, place=places[0], fix="Correct them if they matter.")]
+    @staticmethod
+    def _copies(repeated: list[list[tuple[str, str]]]) -> list[Finding]:
+        extra = []
+        for places in repeated:
+            seen = set()
+            for place, answer in places:
+                if answer in seen:
+                    extra.append(place)
+                seen.add(answer)
+        if not extra:
+            return []
+        sentence = (
+            "1 example is a copy of another one."
+            if len(extra) == 1
+            else f"{len(extra)} examples are copies of another one."
+        )
+        repair = Repair("copies", "Keep one of each", leaves_out=frozenset(extra))
+        return [Finding("note", sentence, place=extra[0], effect="A copy counts twice.", repair=repair)]

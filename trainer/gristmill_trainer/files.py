@@ -18,7 +18,8 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_TOTAL_BYTES = 64 * 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # a zip may unpack to this many times its size: blank pictures reach 100, bombs start at 1,000
 FREE_EXPANSION_BYTES = 256 * 1024 * 1024  # below this nobody is hurt
-NOTHING_CHARGED = "Nothing was uploaded or charged."
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of files in a zip; others can ask for gigabytes of memory
+NOTHING_CHARGED = "Nothing was ordered or charged."
 
 # What desktops leave behind.
 IGNORED = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
@@ -45,8 +46,8 @@ def open_folder(root: Path, *, unwrap: bool = True) -> Files:
     """
     sizes: dict[str, int] = {}
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if _wanted(name))
-        for name in filter(_wanted, names):
+        folders[:] = sorted(name for name in folders if wanted(name))
+        for name in filter(wanted, names):
             path = Path(folder, name)
             info = path.lstat()
             if stat.S_ISREG(info.st_mode):
@@ -57,7 +58,7 @@ def open_folder(root: Path, *, unwrap: bool = True) -> Files:
         path = root / (prefix + name)
         return bounded(path.read_bytes, path.stat().st_size, name)
 
-    return Files(_limited(_unwrapped(sizes, prefix), str(root)), lambda: nullcontext(read))
+    return Files(_limited(_unwrapped(sizes, prefix), root.name), lambda: nullcontext(read))
 
 
 def open_zip(path: Path, *, unwrap: bool = True) -> Files:
@@ -70,10 +71,13 @@ def open_zip(path: Path, *, unwrap: bool = True) -> Files:
         TooLarge: it would unpack to too much.
     """
     with _archive(path) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir() and _wanted_path(member.filename)]
+        # Not is_dir(): it fails where there is no name at all.
+        members = [one for one in archive.infolist() if one.filename[-1:] != "/" and _wanted_path(one.filename)]
     for member in members:
         if member.flag_bits & 0x1:
             raise _bad_zip(path, "it is protected by a password")
+        if member.compress_type not in PACKINGS:
+            raise _bad_zip(path, f"{member.filename!r} is packed in an unusual way")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise _bad_zip(path, f"{member.filename!r} is a link to another place")
     sizes = {_checked(member.filename): member.file_size for member in members}
@@ -82,7 +86,7 @@ def open_zip(path: Path, *, unwrap: bool = True) -> Files:
     total = sum(sizes.values())
     if total > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * path.stat().st_size):
         raise TooLarge(
-            f"{path.name!r} would unpack to {total} bytes, more than {MAX_EXPANSION} times its size.",
+            f"{path.name!r} would unpack to {megabytes(total)}, more than {MAX_EXPANSION} times its size.",
             effect=NOTHING_CHARGED,
             todo="Bring the files in a folder instead.",
         )
@@ -93,7 +97,7 @@ def open_zip(path: Path, *, unwrap: bool = True) -> Files:
         with _archive(path) as archive:
             yield lambda name: bounded(lambda: archive.read(prefix + name), sizes[prefix + name], name)
 
-    return Files(_limited(_unwrapped(sizes, prefix), str(path)), opened)
+    return Files(_limited(_unwrapped(sizes, prefix), path.name), opened)
 
 
 def bounded(read: Callable[[], bytes], size_bytes: int, name: str) -> bytes:
@@ -105,7 +109,7 @@ def bounded(read: Callable[[], bytes], size_bytes: int, name: str) -> bytes:
     """
     if size_bytes > MAX_FILE_BYTES:
         raise TooLarge(
-            f"{name!r} has {size_bytes} bytes, more than {MAX_FILE_BYTES}.",
+            f"{name!r} has {megabytes(size_bytes)}; a file may have {megabytes(MAX_FILE_BYTES)}.",
             effect=NOTHING_CHARGED,
             todo="Make it smaller or leave it out.",
         )
@@ -115,6 +119,16 @@ def bounded(read: Callable[[], bytes], size_bytes: int, name: str) -> bytes:
         raise BadData(
             f"{name!r} cannot be read: {err}.", effect=NOTHING_CHARGED, todo="Replace it or leave it out."
         ) from err
+
+
+def megabytes(size_bytes: int) -> str:
+    """A size for people, rounded up."""
+    return f"{-(-size_bytes // 1_000_000):,} MB"
+
+
+def wanted(name: str) -> bool:
+    """Is it more than what desktops leave behind?"""
+    return not name.startswith(".") and name not in IGNORED
 
 
 @contextmanager
@@ -135,13 +149,9 @@ def _bad_zip(path: Path, reason: str) -> BadData:
     )
 
 
-def _wanted(name: str) -> bool:
-    return not name.startswith(".") and name not in IGNORED
-
-
 def _wanted_path(name: str) -> bool:
     # "." and ".." are kept here so that _checked refuses them instead of their being skipped in silence.
-    return all(_wanted(part) or part in (".", "..") for part in name.split("/"))
+    return all(wanted(part) or part in (".", "..") for part in name.split("/"))
 
 
 def _checked(name: str) -> str:
@@ -154,7 +164,7 @@ def _checked(name: str) -> str:
     odd_part = any(part in ("", ".", "..") for part in parts) or re.fullmatch("[A-Za-z]:", parts[0])
     if odd_part or "\\" in name or any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
         raise BadData(
-            f"The file name {name!r} is not allowed.",
+            f"The file name {name!r} is not allowed: it leads elsewhere, or has signs that names should not have.",
             effect=NOTHING_CHARGED,
             todo="Rename it to plain letters and digits.",
         )
@@ -179,8 +189,8 @@ def _unwrapped(sizes: dict[str, int], prefix: str) -> dict[str, int]:
 def _limited(sizes: dict[str, int], source: str) -> dict[str, int]:
     if len(sizes) > MAX_FILES or sum(sizes.values()) > MAX_TOTAL_BYTES:
         raise TooLarge(
-            f"{source!r} holds {len(sizes)} files with {sum(sizes.values())} bytes.",
+            f"{source!r} holds {len(sizes):,} files with {megabytes(sum(sizes.values()))}.",
             effect=NOTHING_CHARGED,
-            todo=f"Bring at most {MAX_FILES} files with {MAX_TOTAL_BYTES} bytes.",
+            todo=f"Bring at most {MAX_FILES:,} files with {megabytes(MAX_TOTAL_BYTES)}.",
         )
     return sizes

@@ -1,6 +1,8 @@
 """Pictures from strangers, decoded by Pillow within limits, always to the same pixels; torch-free."""
 
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,13 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows many more decoders; strangers reach only these
 MAX_PIXELS = 80_000_000
+
+
+# Pillow's decoders raise many kinds for damaged files; these are all that its fuzzers and its documentation name.
+_DAMAGED = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, IndexError, OverflowError),
+    *(struct.error, zlib.error),
+)
 
 
 class NotAPicture(ValueError):
@@ -53,8 +62,22 @@ def pixels(content: bytes, *, channels: int, size: int) -> bytes:
     return b"".join(plane.tobytes() for plane in small.split())
 
 
+def thumbnail(content: bytes, *, side: int) -> bytes:
+    """The picture as a PNG of at most side x side pixels; a smaller one keeps its size.
+
+    Raises:
+        NotAPicture: as look.
+    """
+    image = _flat(_decoded(content))
+    small = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _decoded(content: bytes) -> "Image.Image":
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -64,11 +87,23 @@ def _decoded(content: bytes) -> "Image.Image":
         return ImageOps.exif_transpose(image)
     except NotAPicture:
         raise
-    # Pillow's decoders raise many kinds for damaged files; these are all that its fuzzers and its documentation name.
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, IndexError, OverflowError) as err:
-        raise NotAPicture("it is damaged or no picture") from err
-    except Image.DecompressionBombError as err:
+    except UnidentifiedImageError as err:
+        raise NotAPicture(_instead(content)) from err
+    except _DAMAGED as err:
+        raise NotAPicture("it breaks off before its end" if "truncated" in str(err) else "it is damaged") from err
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise NotAPicture("it has too many pixels") from err
+
+
+def _instead(content: bytes) -> str:
+    """What a file is that no decoder knows."""
+    if not content:
+        return "it is empty"
+    try:
+        start = content[:1_000].decode("utf-8", errors="strict" if len(content) <= 1_000 else "ignore")
+    except UnicodeDecodeError:
+        start = "\0"
+    return "it is damaged or no picture" if "\0" in start else "it is a text, not a picture"
 
 
 def _flat(image: "Image.Image") -> "Image.Image":

@@ -14,6 +14,8 @@ from gristmill_protocol.grid import Grid
 from gristmill_protocol.jobs import DataStats, Message, Plan
 from gristmill_protocol.modes import Numerics
 from gristmill_trainer.data import DataView
+from gristmill_trainer.files import NOTHING_CHARGED
+from gristmill_trainer.findings import Finding
 
 CPU_FLOPS_PER_S = 50_000_000_000  # one core of a recent desktop, where a machine has not been measured
 STEP_OVERHEAD_FLOPS = 170_000_000  # what a step costs before its first multiplication, in the same coin
@@ -65,16 +67,6 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing noticed in the data, said to the person who brought it."""
-
-    level: Literal["error", "warning", "note"]
-    sentence: str
-    place: str = ""  # file or row
-    fix: str = ""
-
-
-@dataclass(frozen=True)
 class Report:
     """What a recipe sees in a data set."""
 
@@ -94,7 +86,7 @@ class Report:
         more = f" ({len(errors) - 1} more problems were found.)" if len(errors) > 1 else ""
         raise BadData(
             errors[0].sentence + more,
-            effect="Nothing was uploaded or charged.",
+            effect=" ".join(part for part in (errors[0].effect, NOTHING_CHARGED) if part),
             todo=errors[0].fix,
             findings=[finding.sentence for finding in errors],
             place=errors[0].place,
@@ -127,6 +119,14 @@ class Recipe(Protocol):
             BadData: these data cannot be trained on.
         """
         ...
+
+
+def report_on(recipe: Recipe, data: DataView) -> Report:
+    """All that is noticed in a data set: when it was opened, and by the recipe."""
+    report = recipe.check(data)
+    # What was read the wrong way says nothing yet about the examples.
+    misread = any(finding.level == "error" for finding in data.noticed)
+    return Report(data.noticed if misread else (*data.noticed, *report.findings), report.stats, report.roles)
 
 
 class RecipeSettings(BaseModel):

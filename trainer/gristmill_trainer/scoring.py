@@ -78,13 +78,20 @@ def score(guesses: Sequence[Guess], commonest: str) -> Scorecard:
     )
 
 
+def compared(card: Scorecard) -> str:
+    """What the result has to be held against, in words; empty if nothing was measured."""
+    if not card.held_out:
+        return ""
+    by_rote = round(card.baseline * card.held_out)
+    return f"Always giving the most common answer, without looking, would get {_right(by_rote, card.held_out)} right."
+
+
 def _sentence(correct: int, total: int, by_rote: int, confusions: Sequence[Confusion]) -> str:
     if not total:
         return "There were no examples left to measure it on."
     if correct == total:
         return f"It gets all {total} examples right that it had never seen."
-    # Never round a mistake away.
-    right = f"{min(99, round(100 * correct / total))} of 100" if total >= 100 else f"{correct} of {total}"
+    right = _right(correct, total)
     if correct <= by_rote:
         return (
             f"It gets {right} right, which always giving the commonest answer would reach as well: it learnt nothing."
@@ -92,3 +99,8 @@ def _sentence(correct: int, total: int, by_rote: int, confusions: Sequence[Confu
     first = confusions[0]
     mostly = "mostly " if len(confusions) > 1 else ""
     return f"It gets {right} right. When it is wrong, it is {mostly}{first.answer} taken for {first.taken_for}."
+
+
+def _right(correct: int, total: int) -> str:
+    # Never round a mistake away.
+    return f"{min(99, round(100 * correct / total))} of 100" if total >= 100 else f"{correct} of {total}"

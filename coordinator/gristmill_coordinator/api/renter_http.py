@@ -3,10 +3,10 @@
 from importlib.metadata import version
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Path, Query, Request
 from starlette.responses import Response
 
-from gristmill_coordinator import accounts, certificates, evidence, views
+from gristmill_coordinator import accounts, certificates, evidence, public, views
 from gristmill_coordinator.api import artifacts_http
 from gristmill_coordinator.api.auth import RenterSignIn
 from gristmill_coordinator.api.callers import Co, Renter
@@ -21,7 +21,10 @@ from gristmill_protocol.api import (
     EventsView,
     HealthView,
     InfoView,
+    MarketView,
     OfferView,
+    ProviderPage,
+    ProviderView,
     RecipeView,
     Session,
     SessionRequest,
@@ -99,6 +102,21 @@ async def recipes(co: Co) -> list[RecipeView]:
 @router.get("/v1/market")
 async def market(co: Co) -> list[OfferView]:
     return await views.market(co)
+
+
+@router.get("/v1/market/numbers")
+async def market_numbers(co: Co) -> MarketView:
+    return await public.market(co)
+
+
+@router.get("/v1/market/providers")
+async def providers(co: Co) -> list[ProviderView]:
+    return await public.providers(co)
+
+
+@router.get("/v1/market/providers/{provider_id}")
+async def provider(provider_id: Annotated[int, Path(ge=0, lt=2**32)], co: Co) -> ProviderPage:
+    return await public.provider(co, provider_id)
 
 
 @router.get("/v1/audits/{job_id}")

@@ -248,6 +248,15 @@ class OrderBook:
         ranked = sorted((self._fit(at, demand) for at in fits_at), key=lambda fit: fit.price.usd_micros)
         return Ranking(tuple(ranked), considered, excluded)
 
+    def unmet(self, demand: Demand, *, since_s: float, nodes: Collection[str]) -> dict[str, str]:
+        """Each of these nodes -> the first requirement that it does not meet, in words; "" where it can do the job."""
+        left = self._mask(nodes)
+        found = {self._offers[at].node_id: "" for at in np.flatnonzero(left)}
+        for why, fits in self._requirements(demand, since_s, left):
+            found |= {self._offers[at].node_id: why for at in np.flatnonzero(left & ~fits)}
+            left &= fits
+        return found
+
     def verifiers(
         self,
         *,

@@ -69,25 +69,34 @@ async def step(co: Coordinator) -> int:
     return sum(isinstance(found, Placement) for _, found in placed)
 
 
+def demand_of(co: Coordinator, row: Row, quote: Quote, excluded: frozenset[str] = frozenset()) -> Demand:
+    """What a job asks of a machine.
+
+    Args:
+        excluded: nodes that had their chance with it.
+    """
+    return Demand(
+        renter=row.renter,
+        recipe=row.recipe,
+        plan=quote.plan,
+        gpu=JobSpec.model_validate(row.spec).gpu,
+        verifier_bps=quote.verifier_bps,
+        royalty_bps=quote.royalty_bps,
+        excluded=excluded,
+        checkers=WAYS[quote.mode].checkers,
+        long_s=co.config.long_job_s,
+        tested_since_s=co.clock() - co.config.long_job_s,
+    )
+
+
 def _place(co: Coordinator, row: Row, past: Past) -> Placement | str:
     """A machine for the job, or why it has to wait.
 
     The quoted machines come first, at the price they were quoted at: the renter has signed for them. Any other
     machine needs one more signature, so a quoted one that is only busy is given some time.
     """
-    spec, quote = JobSpec.model_validate(row.spec), Quote.model_validate(row.quote)
-    demand = Demand(
-        renter=row.renter,
-        recipe=row.recipe,
-        plan=quote.plan,
-        gpu=spec.gpu,
-        verifier_bps=quote.verifier_bps,
-        royalty_bps=quote.royalty_bps,
-        excluded=past.excluded,
-        checkers=WAYS[quote.mode].checkers,
-        long_s=co.config.long_job_s,
-        tested_since_s=co.clock() - co.config.long_job_s,
-    )
+    quote = Quote.model_validate(row.quote)
+    demand = demand_of(co, row, quote, past.excluded)
     steps_left = quote.plan.steps - row.steps_accepted
     since_s = listening_since(co)
     quoted = co.book.rank(demand, since_s=since_s, only=[one.node_id for one in quote.candidates])

@@ -172,7 +172,7 @@ attempts = Table(
     _int("number"),
     Column("node_id", String, nullable=False, index=True),
     _text("node_key"),
-    _int("provider"),
+    Column("provider", BigInteger, nullable=False, index=True),
     _text("payout"),
     _text("provider_name"),
     _text("device"),
@@ -259,7 +259,7 @@ audits = Table(
     _text("why"),  # AuditView.why_drawn
     Column("outcome", String, nullable=False, index=True, default="pending"),
     Column("node_id", String, index=True),
-    Column("verifier", BigInteger),
+    Column("verifier", BigInteger, index=True),
     _text("verifier_name", ""),
     _time("assigned_s"),
     _time("sent_s"),

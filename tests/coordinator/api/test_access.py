@@ -28,6 +28,9 @@ EXPECTED: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("GET", "/v1/info"): (200, 200, 200, 200),
     ("GET", "/v1/recipes"): (200, 200, 200, 200),
     ("GET", "/v1/market"): (200, 200, 200, 200),
+    ("GET", "/v1/market/numbers"): (200, 200, 200, 200),
+    ("GET", "/v1/market/providers"): (200, 200, 200, 200),
+    ("GET", "/v1/market/providers/{provider_id}"): (200, 200, 200, 200),
     ("GET", "/v1/audits/{job_id}"): (200, 200, 200, 200),
     ("POST", "/v1/auth/challenge"): (400, 400, 400, 400),
     ("POST", "/v1/auth/session"): (400, 400, 400, 400),
@@ -108,8 +111,9 @@ def test_table_knows_every_endpoint(served: Served) -> None:
 @pytest.mark.slow
 async def test_every_endpoint_answers_every_role_as_the_table_says(http: httpx.AsyncClient, town: Town) -> None:
     found: dict[tuple[str, str], tuple[int, ...]] = {}
+    provider = (await http.get("/v1/market")).json()[0]["provider"]
     for method, path in EXPECTED:
-        address = path.format(job_id=town.job_id, relay_id=town.relay_id, sha256=DIGEST)
+        address = path.format(job_id=town.job_id, relay_id=town.relay_id, sha256=DIGEST, provider_id=provider)
         # B puts last, so that it holds no artifact while it may not read A's.
         content = CONTENT if method == "PUT" else None
         if method != "PUT":

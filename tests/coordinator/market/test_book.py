@@ -273,3 +273,18 @@ def test_two_owners_of_other_kinds_are_found_if_there_are_any(market: list[tuple
         if able and len(checkers) >= 2:
             expected.append(one.node_id)
     assert fits == expected
+
+
+def test_each_machine_is_told_the_first_requirement_that_it_does_not_meet() -> None:
+    found = book(
+        offer("fit"),
+        offer("other"),
+        offer("small", memory_bytes=2**30),
+        offer("still", paused=True, memory_bytes=2**30),
+    )
+    needs = demand()
+
+    unmet = found.unmet(needs, since_s=NOW, nodes=["fit", "small", "still", "gone"])
+
+    assert unmet == {"fit": "", "small": "8.0 GiB of memory", "still": "8.0 GiB of memory"}
+    assert [name for name, why in unmet.items() if not why] == [name for name in names(found, needs) if name in unmet]

@@ -1,6 +1,6 @@
 """Image sorter: a small convolutional network that tells folders of pictures apart, trained from nothing."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,14 +9,14 @@ from pydantic import BaseModel, Field
 
 from gristmill_protocol.errors import BadData
 from gristmill_protocol.jobs import DataStats, Plan
-from gristmill_trainer.checks import Repeats, answer_findings, left_out_findings
+from gristmill_trainer.checks import Repeats, answer_findings
 from gristmill_trainer.data import DataView, Example
+from gristmill_trainer.findings import Finding, leave_out, left_out
 from gristmill_trainer.pictures import Look, NotAPicture, is_picture, look
 from gristmill_trainer.recipe import (
     BASE_BYTES,
     STATE_EXTRA_BYTES,
     STEP_OVERHEAD_FLOPS,
-    Finding,
     Gpu,
     RecipeInfo,
     RecipeSettings,
@@ -186,7 +186,7 @@ class _Seen:
     """What check() notices, picture by picture."""
 
     def __init__(self) -> None:
-        self._answers: Counter[str] = Counter()
+        self._places: dict[str, list[str]] = defaultdict(list)  # answer -> its pictures
         self._looks: list[Look] = []
         self._size_bytes = 0
         self._unreadable: list[tuple[str, str]] = []  # (place, why)
@@ -202,14 +202,14 @@ class _Seen:
         except NotAPicture as err:
             self._unreadable.append((example.place, str(err)))
             return
-        self._answers[example.answer] += 1
+        self._places[example.answer].append(example.place)
         self._size_bytes += len(example.content)
         self._repeats.add(example)
 
     def stats(self) -> DataStats:
         return DataStats(
             examples=len(self._looks),
-            answers=dict(sorted(self._answers.items())),
+            answers={answer: len(places) for answer, places in sorted(self._places.items())},
             shape=self._shape(),
             size_bytes=self._size_bytes,
         )
@@ -220,9 +220,12 @@ class _Seen:
             place, why = self._unreadable[0]
             count = f" (files like that: {len(self._unreadable)})" if len(self._unreadable) > 1 else ""
             sentence = f"{place!r} cannot be used: {why}{count}."
-            found.append(Finding("error", sentence, place=place, fix="Replace it or take it out of the folder."))
-        found += answer_findings(self.stats().answers)
-        found += left_out_findings(self._others, "their names are not those of pictures")
+            gone = [place for place, _ in self._unreadable]
+            repair = leave_out("unreadable", gone) if self._places else None
+            fix = "Replace it, or leave it out."
+            found.append(Finding("error", sentence, place=place, fix=fix, repair=repair))
+        found += answer_findings(self.stats().answers, self._places)
+        found += left_out(self._others, "a name that is not a picture's", repair="others")
         return found + self._repeats.findings()
 
     def _shape(self) -> tuple[int, ...]:

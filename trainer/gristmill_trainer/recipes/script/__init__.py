@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 
 from gristmill_protocol.jobs import DataStats, Plan
 from gristmill_trainer.data import DataView
+from gristmill_trainer.findings import Finding
 from gristmill_trainer.recipe import (
     STATE_EXTRA_BYTES,
-    Finding,
     Gpu,
     RecipeInfo,
     RecipeSettings,

@@ -1,6 +1,6 @@
 """Text sorter: pieces of words and pairs of words, hashed into a table of learnt vectors; needs no base model."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,13 +9,13 @@ from pydantic import BaseModel, Field
 
 from gristmill_protocol.errors import BadData
 from gristmill_protocol.jobs import DataStats, Plan
-from gristmill_trainer.checks import Repeats, answer_findings, left_out_findings
+from gristmill_trainer.checks import Repeats, answer_findings
 from gristmill_trainer.data import DataView, Example
+from gristmill_trainer.findings import Finding, leave_out, left_out
 from gristmill_trainer.recipe import (
     BASE_BYTES,
     STATE_EXTRA_BYTES,
     STEP_OVERHEAD_FLOPS,
-    Finding,
     Gpu,
     RecipeInfo,
     RecipeSettings,
@@ -73,8 +73,8 @@ class TextSorter:
         titles={"en": "Sort texts", "de": "Texte sortieren"},
         summary="Learns to sort texts, such as mails or reviews, into the kinds you have given them.",
         task="text-classification",
-        inputs="A CSV or JSON Lines table with a column of texts and a column of answers, or one folder of .txt files "
-        "per answer.",
+        inputs="A table (CSV, TSV, JSON Lines, XLSX) with a column of texts and one of answers, or one folder of .txt "
+        "files per answer.",
         answers="For a text, its kind and how sure the model is.",
         licence="Apache-2.0",
         authors=("Gristmill",),
@@ -87,8 +87,7 @@ class TextSorter:
         seen = _Seen()
         for example in data:
             seen.add(example)
-        findings = [*seen.findings(), *left_out_findings(data.left_out, "they lack a text or an answer")]
-        return Report(tuple(findings), seen.stats(), data.roles or {"text": "file", "answer": "folder"})
+        return Report(tuple(seen.findings()), seen.stats(), data.roles or {"text": "file", "answer": "folder"})
 
     def plan(self, settings: Mapping[str, Any], stats: DataStats, gpu: Gpu) -> Plan:
         """Resolve the settings by the texts' number and length; the machine decides only how the job is cut."""
@@ -147,7 +146,7 @@ class _Seen:
     """What check() notices, text by text."""
 
     def __init__(self) -> None:
-        self._answers: Counter[str] = Counter()
+        self._places: dict[str, list[str]] = defaultdict(list)  # answer -> its texts
         self._size_bytes = 0
         self._unreadable: list[str] = []
         self._empty: list[str] = []
@@ -162,12 +161,12 @@ class _Seen:
         if not text.strip():
             self._empty.append(example.place)
             return
-        self._answers[example.answer] += 1
+        self._places[example.answer].append(example.place)
         self._size_bytes += len(example.content)
         self._repeats.add(example)
 
     def stats(self) -> DataStats:
-        answers = dict(sorted(self._answers.items()))
+        answers = {answer: len(places) for answer, places in sorted(self._places.items())}
         return DataStats(examples=sum(answers.values()), answers=answers, size_bytes=self._size_bytes)
 
     def findings(self) -> list[Finding]:
@@ -175,10 +174,12 @@ class _Seen:
         if self._unreadable:
             place = self._unreadable[0]
             count = f" (files like that: {len(self._unreadable)})" if len(self._unreadable) > 1 else ""
-            sentence = f"{place!r} is no text in UTF-8{count}."
-            found.append(Finding("error", sentence, place=place, fix="Save it as plain text in UTF-8, or take it out."))
-        found += answer_findings(self.stats().answers)
-        return found + left_out_findings(self._empty, "they are empty") + self._repeats.findings()
+            sentence = f"{place!r} is not a plain text{count}."
+            fix = "Save it as plain text (UTF-8), or leave it out."
+            repair = leave_out("unreadable", self._unreadable) if self._places else None
+            found.append(Finding("error", sentence, place=place, fix=fix, repair=repair))
+        found += answer_findings(self.stats().answers, self._places)
+        return found + left_out(self._empty, "nothing in it", repair="empty") + self._repeats.findings()
 
 
 recipe = TextSorter()

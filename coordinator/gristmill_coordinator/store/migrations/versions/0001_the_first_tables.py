@@ -281,6 +281,7 @@ def _jobs() -> None:
     op.create_index(op.f("ix_attempts_job_id"), "attempts", ["job_id"], unique=False)
     op.create_index(op.f("ix_attempts_node_id"), "attempts", ["node_id"], unique=False)
     op.create_index(op.f("ix_attempts_payable_news"), "attempts", ["payable_news"], unique=False)
+    op.create_index(op.f("ix_attempts_provider"), "attempts", ["provider"], unique=False)
     op.create_index(op.f("ix_attempts_state"), "attempts", ["state"], unique=False)
     op.create_table(
         "disputes",
@@ -420,6 +421,7 @@ def _jobs() -> None:
     op.create_index(op.f("ix_audits_job_id"), "audits", ["job_id"], unique=False)
     op.create_index(op.f("ix_audits_node_id"), "audits", ["node_id"], unique=False)
     op.create_index(op.f("ix_audits_outcome"), "audits", ["outcome"], unique=False)
+    op.create_index(op.f("ix_audits_verifier"), "audits", ["verifier"], unique=False)
     op.create_table(
         "segments",
         sa.Column("attempt_id", sa.String(), nullable=False),
@@ -444,6 +446,7 @@ def _jobs() -> None:
 def downgrade() -> None:
     op.drop_index(op.f("ix_segments_window_id"), table_name="segments")
     op.drop_table("segments")
+    op.drop_index(op.f("ix_audits_verifier"), table_name="audits")
     op.drop_index(op.f("ix_audits_outcome"), table_name="audits")
     op.drop_index(op.f("ix_audits_node_id"), table_name="audits")
     op.drop_index(op.f("ix_audits_job_id"), table_name="audits")
@@ -459,6 +462,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_disputes_attempt_id"), table_name="disputes")
     op.drop_table("disputes")
     op.drop_index(op.f("ix_attempts_state"), table_name="attempts")
+    op.drop_index(op.f("ix_attempts_provider"), table_name="attempts")
     op.drop_index(op.f("ix_attempts_node_id"), table_name="attempts")
     op.drop_index(op.f("ix_attempts_job_id"), table_name="attempts")
     op.drop_table("attempts")

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +17,11 @@ import typer
 
 from gristmill_protocol.errors import BadRequest, GristmillError
 from gristmill_protocol.keystore import create_key
+from gristmill_provider import switch
 from gristmill_provider.config import NodeConfig, load_config
-from gristmill_provider.daemon import build
+from gristmill_provider.evidence import show_evidence
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
+from gristmill_provider.fleet import build
 from gristmill_provider.runner import Runner
 
 if TYPE_CHECKING:
@@ -45,16 +49,14 @@ def up(
     coordinator: Annotated[str | None, typer.Option(help="host:port of its gRPC endpoint.")] = None,
     coordinator_url: Annotated[str | None, typer.Option(help="Address of its HTTP endpoint.")] = None,
     ask: Annotated[str | None, typer.Option(help="USD per GPU-hour, as in 0.30.")] = None,
-    paused: Annotated[bool | None, typer.Option(help="Take no new work.")] = None,
     cpu: Annotated[bool | None, typer.Option(help="Offer the CPU instead of a graphics card.")] = None,
 ) -> None:
-    """Offer this machine and work, until SIGTERM or Ctrl-C. SIGHUP reads price and pause again."""
+    """Offer this machine and work, until SIGTERM or Ctrl-C. SIGHUP reads price and owner's rules again."""
     flags = {
         "name": name,
         "coordinator": coordinator,
         "coordinator_url": coordinator_url,
         "ask_usd_per_gpu_hour": ask,
-        "paused": paused,
         "cpu": cpu,
     }
 
@@ -170,6 +172,37 @@ def earnings(
         from gristmill_provider.earnings import show_earnings
 
         show_earnings(load_config(config, {"rpc_url": rpc}), as_json=as_json)
+
+
+@app.command()
+def pause(
+    config: ConfigFile,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Go on by itself after so long.")] = None,
+) -> None:
+    """Take the machine back, now: running work saves and leaves. It lasts over restarts, until `resume`."""
+    with _said():
+        state_dir = load_config(config, {}).state_dir
+        switch.pause(state_dir, math.inf if minutes is None else time.time() + minutes * 60)
+    typer.echo("Paused" + ("." if minutes is None else f" for {minutes:g} min."))
+
+
+@app.command()
+def resume(config: ConfigFile) -> None:
+    """End a pause."""
+    with _said():
+        was = switch.resume(load_config(config, {}).state_dir)
+    typer.echo("Work may run again, within your rules." if was else "It was not paused.")
+
+
+@app.command()
+def evidence(
+    config: ConfigFile,
+    days: Annotated[float, typer.Option(min=0, help="How far to look back.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; times in unix seconds.")] = False,
+) -> None:
+    """Show what went wrong with the machine and during which work, and why it earned nothing at other times."""
+    with _said():
+        show_evidence(load_config(config, {}), days=days, as_json=as_json)
 
 
 def main() -> None:

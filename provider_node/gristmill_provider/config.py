@@ -55,6 +55,15 @@ def _beside_config(path: Path, info: ValidationInfo) -> Path:
     return (info.context or Path()) / path.expanduser()
 
 
+def _amount(text: str) -> str:
+    try:
+        parse_usd(text)
+    except BadRequest as err:
+        raise ValueError(str(err)) from err
+    return text
+
+
+Usd = Annotated[str, AfterValidator(_amount)]  # decimal text, as in "0.30"
 OwnersPath = Annotated[Path, AfterValidator(_beside_config)]  # relative ones start at the configuration's folder
 
 
@@ -69,6 +78,15 @@ class CoordinatorConfig(BaseModel):
     provider_id: int = Field(gt=0, lt=2**32)
 
 
+class GpuConfig(BaseModel):
+    """[[more_gpus]]: a further card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu: str = Field(min_length=1)
+    ask_usd_per_gpu_hour: Usd | None = None  # None: as the first card's
+
+
 class NodeConfig(BaseModel):
     """A node's configuration, checked as a whole."""
 
@@ -81,13 +99,13 @@ class NodeConfig(BaseModel):
     keystore: OwnersPath
     password_file: OwnersPath
     provider_id: int = Field(gt=0, lt=2**32)  # the Ledger's payee id that is paid
-    ask_usd_per_gpu_hour: str  # decimal text, as in "0.30"
-    electricity_usd_per_kwh: str = "0"  # what the owner pays; decimal text
+    ask_usd_per_gpu_hour: Usd
+    electricity_usd_per_kwh: Usd = "0"  # what the owner pays
     backend: Literal["docker", "process"] = "docker"
     image: str = ""  # the trainer's, by digest; docker only
     docker_url: str = ""  # where the engine listens; "": as the docker command finds it
     gpu: str = ""  # UUID of the graphics card; "": the first
-    more_gpus: tuple[str, ...] = ()  # UUIDs of others that are offered too
+    more_gpus: tuple[GpuConfig, ...] = ()  # others that are offered too
     cpu: bool = False  # offer the CPU instead of a graphics card
     own_renters: tuple[Address, ...] = ()  # keys whose jobs are run; empty: anybody's (docker only)
     recipes: tuple[str, ...] = Field(default=("image-sorter", "script", "text-sorter"), min_length=1)
@@ -120,11 +138,6 @@ class NodeConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("ask_usd_per_gpu_hour", "electricity_usd_per_kwh"):
-            try:
-                parse_usd(getattr(self, name))
-            except BadRequest as err:
-                raise ValueError(f"{name}: {err}") from err
         if self.backend == "docker" and not _BY_DIGEST.fullmatch(self.image):
             raise ValueError('backend "docker" needs image, named by its digest: "name@sha256:..."')
         if self.backend == "process" and not self.own_renters:
@@ -136,7 +149,7 @@ class NodeConfig(BaseModel):
         if self.cpu and self.more_gpus:
             raise ValueError("cpu = true offers the CPU instead of graphics cards, so more_gpus must be empty")
         for what, each in (
-            ("card", (self.gpu, *self.more_gpus)),
+            ("card", (self.gpu, *(card.gpu for card in self.more_gpus))),
             ("coordinator", tuple(one.coordinator for one in self.coordinators)),
         ):
             if len(set(each)) < len(each):
@@ -152,13 +165,14 @@ class NodeConfig(BaseModel):
             self.model_copy(
                 update={
                     **dict(who),
-                    "gpu": gpu,
+                    "gpu": card.gpu,
+                    "ask_usd_per_gpu_hour": card.ask_usd_per_gpu_hour or self.ask_usd_per_gpu_hour,
                     "more_gpus": (),
                     "more_coordinators": (),
-                    "state_dir": _folder(self.state_dir, gpu if at else "", who.coordinator if nth else ""),
+                    "state_dir": _folder(self.state_dir, card.gpu if at else "", who.coordinator if nth else ""),
                 }
             )
-            for at, gpu in enumerate((self.gpu, *self.more_gpus))
+            for at, card in enumerate((GpuConfig.model_construct(gpu=self.gpu), *self.more_gpus))
             for nth, who in enumerate(self.coordinators)
         )
 

@@ -35,6 +35,7 @@ _PROBE_TIMEOUT_S = 300
 _TIDY_EVERY_S = 3600
 _NOTE_EVERY_S = 60  # how much of what the device is at a sudden end may lose
 _CLOCK_TOLERANCE_S = 30
+_TAKEN_AT_ONCE = ("ask_usd_per_gpu_hour", "electricity_usd_per_kwh", "owner")
 _FAREWELL_S = 5  # to hand over what was journaled last; what remains is delivered at the next start
 
 
@@ -90,6 +91,8 @@ class Node:
                     with ends_as(ExitCode.REFUSED), ends_as(ExitCode.IN_USE, Replaced):
                         await self._serve(journal, http, probed)
         finally:
+            self._noted = ("", "", 0.0)
+            self.account()
             self._journal = None
             await self._runner.close()
             journal.close()
@@ -100,9 +103,15 @@ class Node:
         if self._probing is not None:
             self._probing.cancel()
 
-    def adopt(self, **changes: object) -> None:
-        """Go by other settings from now on."""
-        self._config = self._config.model_copy(update=changes)
+    @property
+    def sells(self) -> tuple[str, str]:
+        """Which card, to which coordinator, as the configuration names them."""
+        return self._config.gpu, self._config.coordinator
+
+    def adopt(self, fresh: NodeConfig) -> None:
+        """Go by the prices and the owner's rules of a configuration from now on."""
+        self._config = self._config.model_copy(update={name: getattr(fresh, name) for name in _TAKEN_AT_ONCE})
+        self._station.adopt(self._config)
         self._send_offer()
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pynvml
 import structlog
 
-from gristmill_protocol.errors import GristmillError, MissingPart, NotAllowed, Unavailable
+from gristmill_protocol.errors import MissingPart, NotAllowed, Unavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -41,6 +41,12 @@ _REMEDIES = {
     pynvml.NVML_ERROR_NO_PERMISSION: "Let this account use the graphics card: add it to the group of /dev/nvidiactl.",
     pynvml.NVML_ERROR_GPU_IS_LOST: "Restart the machine; if it happens again, check the card's power and seat.",
 }
+
+
+class CardLost(Unavailable):
+    """The card does not answer; xids: errors that the driver has reported since the reading before."""
+
+    xids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,21 +163,23 @@ class Card:
 
         Raises:
             MissingPart: the driver is gone.
-            Unavailable: the card is.
+            CardLost: the card is.
         """
         try:
             self._open()
             return self._read()
         except pynvml.NVMLError as err:
+            lost = self._lost(err)
+            lost.xids = self._xids()
             self.close()
-            raise self._lost(err) from err
+            raise lost from err
 
     def set_power_limit(self, watts: float) -> None:
         """Have the card draw no more than that.
 
         Raises:
             NotAllowed: this account may not, or the card cannot be set so.
-            MissingPart, Unavailable: as read().
+            MissingPart, CardLost: as read().
         """
         try:
             self._open()
@@ -225,11 +233,14 @@ class Card:
                 pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
                 pynvml.NVML_VOLATILE_ECC,
             ),
-            xids=() if self._events is None else tuple(_reported_xids(self._events)),
+            xids=self._xids(),
         )
 
-    def _lost(self, err: pynvml.NVMLError) -> GristmillError:
-        return Unavailable(
+    def _xids(self) -> tuple[int, ...]:
+        return () if self._events is None else tuple(_reported_xids(self._events))
+
+    def _lost(self, err: pynvml.NVMLError) -> CardLost:
+        return CardLost(
             f"The graphics card {self.uuid} does not answer: {err}.",
             effect="No work runs until it is back.",
             todo=_REMEDIES.get(err.value, _REMEDIES[pynvml.NVML_ERROR_GPU_IS_LOST]),
@@ -306,9 +317,7 @@ def _reported_xids(events: Any) -> Iterator[int]:
 def _next_event(events: Any) -> Any:
     try:
         return pynvml.nvmlEventSetWait_v2(events, 0)
-    except pynvml.NVMLError as err:
-        if err.value != pynvml.NVML_ERROR_TIMEOUT:
-            raise
+    except pynvml.NVMLError:  # none is left, or the driver that would know is gone
         return None
 
 

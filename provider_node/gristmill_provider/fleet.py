@@ -22,8 +22,6 @@ from gristmill_provider.station import LOOK_EVERY_S, Station
 
 logger = structlog.get_logger(__name__)
 
-_TAKEN_AT_ONCE = ("ask_usd_per_gpu_hour", "electricity_usd_per_kwh", "owner")
-
 
 def build(
     config: NodeConfig,
@@ -44,33 +42,38 @@ def build(
     """
     with ends_as(ExitCode.KEY):
         key = open_key(config.keystore, config.password_file)
-    fleet = Fleet(config, reload=reload or (lambda: config))
+    fleet = Fleet(config.state_dir, reload=reload or (lambda: config))
     for one in config.nodes():
         with ends_as(ExitCode.DEVICE):
             device = find_cpu(one.limits.memory_bytes) if one.cpu else find_gpu(one.gpu)
         node_id = _node_id(one.state_dir, key.address)
         chosen = runner or _runner(one, node_id, device.uuid)
-        station = fleet.station(device, look_every_s)
+        station = fleet.station(device, one, look_every_s)
         fleet.add(Node(one, station, key=key, node_id=node_id, runner=chosen, transport=transport), chosen)
     return fleet
 
 
 class Fleet:
-    """All nodes of this process."""
+    """All nodes of this process.
 
-    def __init__(self, config: NodeConfig, *, reload: Callable[[], NodeConfig]) -> None:
-        self._config = config
+    Args:
+        state_dir: where the owner's switch is.
+        reload: reads the configuration again.
+    """
+
+    def __init__(self, state_dir: Path, *, reload: Callable[[], NodeConfig]) -> None:
+        self._state_dir = state_dir
         self._reload = reload
         self._stations: dict[str | None, Station] = {}
         self._runners: list[Runner] = []
         self.nodes: list[Node] = []
 
-    def station(self, device: Device, look_every_s: float) -> Station:
+    def station(self, device: Device, config: NodeConfig, look_every_s: float) -> Station:
         """The one station of a device."""
         if device.uuid not in self._stations:
             card = None if device.uuid is None else Card(device.uuid)
-            lookout = Lookout(card, self._config.state_dir, ours=self._ours)
-            self._stations[device.uuid] = Station(device, lookout, config=self._config, look_every_s=look_every_s)
+            lookout = Lookout(card, self._state_dir, ours=self._ours)
+            self._stations[device.uuid] = Station(device, lookout, config=config, look_every_s=look_every_s)
         return self._stations[device.uuid]
 
     def add(self, node: Node, runner: Runner) -> None:
@@ -109,12 +112,10 @@ class Fleet:
         except GristmillError as err:
             logger.error("configuration_refused", reason=str(err))
             return
-        taken = {name: getattr(fresh, name) for name in _TAKEN_AT_ONCE}
-        self._config = self._config.model_copy(update=taken)
-        for station in self._stations.values():
-            station.adopt(self._config)
-        for node in self.nodes:
-            node.adopt(**taken)
+        for one in fresh.nodes():
+            for node in self.nodes:
+                if (one.gpu, one.coordinator) == node.sells:
+                    node.adopt(one)
         logger.info("configuration_reloaded", ask_usd_per_gpu_hour=fresh.ask_usd_per_gpu_hour)
 
     async def _run(self, node: Node) -> NodeEnded | None:

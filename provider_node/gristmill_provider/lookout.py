@@ -9,8 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from gristmill_protocol.errors import GristmillError
-from gristmill_provider.devices import Card, CardProcess, Reading
+from gristmill_protocol.errors import GristmillError, MissingPart
+from gristmill_provider.devices import Card, CardLost, CardProcess, Reading
 from gristmill_provider.keyboard import Keyboard
 from gristmill_provider.rules import Rules, Seen, Stranger
 from gristmill_provider.switch import paused_until_s
@@ -28,11 +28,13 @@ class Look:
 
     Args:
         reading: of the card; None: there is none, or it does not answer.
+        xids: errors that the driver has reported since the look before.
         wall_s, up_s, awake_s: unix time, and seconds since the machine was started, with and without its sleep.
     """
 
     seen: Seen
     reading: Reading | None
+    xids: tuple[int, ...]
     wall_s: float
     up_s: float
     awake_s: float
@@ -65,12 +67,14 @@ class Lookout:
         self._proc = proc
         self._clock = clock
         self._used_s = 0.0
+        self._limit_w: float | None = None  # the card's power limit when it was looked at last
         self._may_cap: bool | None = None  # None: not tried yet
 
     def look(self, rules: Rules) -> Look:
         """How everything is now."""
         now_s = self._clock()
-        reading, trouble = self._read_card()
+        reading, trouble, xids = self._read_card()
+        self._limit_w = None if reading is None else reading.power_limit_w
         strangers = () if reading is None else tuple(self._strangers(reading, rules))
         programs = tuple(self._running(rules.yield_to_programs))
         if (strangers and rules.yield_to_card_use) or programs:
@@ -87,22 +91,23 @@ class Lookout:
             input_unknown=self._keyboard.unknown if input_s is None else "",
             used_s=self._used_s,
         )
-        return Look(seen, reading, now_s, time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic())
+        return Look(seen, reading, xids, now_s, time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic())
 
     def cap_power(self, rules: Rules) -> None:
         """Lower the card's power limit to the owner's, while work runs; what it was is noted, to be given back."""
-        if self._card is None or rules.max_power_w is None or self._may_cap is False:
+        limit_w = self._limit_w
+        if self._card is None or rules.max_power_w is None or limit_w is None or limit_w <= rules.max_power_w:
+            return
+        if self._may_cap is False:
             return
         try:
-            limit_w = self._card.read().power_limit_w
-            if limit_w is None or limit_w <= rules.max_power_w:
-                return
             self._note_power(limit_w)
             self._card.set_power_limit(rules.max_power_w)
             self._may_cap = True
             logger.info("power_limited", watts=rules.max_power_w, before=limit_w)
         except GristmillError as err:
             self._may_cap = False
+            self._power_note.unlink(missing_ok=True)
             logger.warning("power_not_limited", reason=str(err))
 
     def give_power_back(self) -> None:
@@ -115,8 +120,7 @@ class Lookout:
             if noted["boot_id"] == boot_id():  # else the restart has given it back
                 self._card.set_power_limit(float(noted["watts"]))
                 logger.info("power_given_back", watts=noted["watts"])
-        except GristmillError as err:  # a card that is lost now may come back
-            logger.warning("power_not_given_back", reason=str(err))
+        except GristmillError:  # a card that is lost now may come back; that it is lost is said elsewhere
             return
         except (ValueError, KeyError, TypeError) as err:
             logger.warning("power_note_unreadable", reason=str(err))
@@ -128,22 +132,27 @@ class Lookout:
         if self._card is not None:
             self._card.close()
 
-    def _read_card(self) -> tuple[Reading | None, str]:
+    def _read_card(self) -> tuple[Reading | None, str, tuple[int, ...]]:
+        """How the card is, or what its trouble is, and what the driver has reported."""
         if self._card is None:
-            return None, ""
+            return None, "", ()
         try:
-            return self._card.read(), ""
-        except GristmillError as err:
-            return None, str(err)
+            reading = self._card.read()
+            return reading, "", reading.xids
+        except CardLost as lost:
+            return None, str(lost), lost.xids
+        except MissingPart as err:
+            return None, str(err), ()
 
     def _limit_at_work(self, reading: Reading, rules: Rules) -> float | None:
-        """The power limit that the card has while work runs."""
-        if self._may_cap is None and rules.max_power_w is not None:
+        """The power limit that the card has while work runs; whether we may set it is tried once."""
+        limit_w, most_w = reading.power_limit_w, rules.max_power_w
+        if limit_w is None or most_w is None or limit_w <= most_w:
+            return limit_w
+        if self._may_cap is None:
             self.cap_power(rules)
             self.give_power_back()
-        if self._may_cap and reading.power_limit_w is not None and rules.max_power_w is not None:
-            return min(reading.power_limit_w, rules.max_power_w)
-        return reading.power_limit_w
+        return most_w if self._may_cap else limit_w
 
     def _note_power(self, watts: float) -> None:
         if not self._power_note.exists():  # else what an earlier life noted is what the card had

@@ -28,6 +28,7 @@ DESKTOP = (
 class Cause(StrEnum):
     """Why no work may run, in one word."""
 
+    UNSEEN = "unseen"
     PAUSED = "paused"
     CARD_LOST = "card_lost"
     PRICE = "price"

@@ -65,7 +65,7 @@ class Station:
         self._lock = asyncio.Lock()
         self._measuring: asyncio.Future[Probed] | None = None
         self._probed: Probed | None = None
-        self.verdict = Verdict(Cause.PAUSED, "The node has not looked at the machine yet.")
+        self.verdict = Verdict(Cause.UNSEEN, "The node has not looked at the machine yet.")
 
     def join(self, member: Member) -> None:
         self._members.append(member)
@@ -100,18 +100,12 @@ class Station:
 
     async def look(self) -> None:
         """Look at the machine once, and have the nodes act on it."""
-        config = self._config
         try:
-            now = await asyncio.to_thread(self._lookout.look, config.owner)
-        except Exception:  # the owner's rules must not end because something else is odd
+            verdict = await self._judge()
+        except Exception:  # what cannot be seen cannot be held to the owner's rules
             logger.exception("machine_not_seen")
-            return
-        if self._last is not None:
-            for incident in symptoms(self._last, now):
-                self._tell(incident)
-        self._last = now
-        verdict = decide(config.owner, config.price, now.seen, before=self.verdict, now_s=now.wall_s)
-        await self._apply(verdict, config)
+            verdict = Verdict(Cause.UNSEEN, "The node cannot look at the machine; its log says why.")
+        await self._publish(verdict)
         for member in self._members:
             member.account()
 
@@ -141,10 +135,20 @@ class Station:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _apply(self, verdict: Verdict, config: NodeConfig) -> None:
-        before, self.verdict = self.verdict, verdict
+    async def _judge(self) -> Verdict:
+        config = self._config
+        now = await asyncio.to_thread(self._lookout.look, config.owner)
+        if self._last is not None:
+            for incident in symptoms(self._last, now):
+                self._tell(incident)
+        self._last = now
+        verdict = decide(config.owner, config.price, now.seen, before=self.verdict, now_s=now.wall_s)
         if verdict.works:
             await asyncio.to_thread(self._lookout.cap_power, config.owner)
+        return verdict
+
+    async def _publish(self, verdict: Verdict) -> None:
+        before, self.verdict = self.verdict, verdict
         if verdict.cause is not before.cause:
             if verdict.works:
                 logger.info("work_may_run", until_s=verdict.until_s)

@@ -48,20 +48,17 @@ def _of_the_clock(before: Look, now: Look) -> Iterator[tuple[IncidentKind, str]]
 
 
 def _of_the_card(before: Look, now: Look) -> Iterator[tuple[IncidentKind, str]]:
+    for xid in now.xids:
+        yield "xid", f"The graphics driver reported error Xid {xid}: {_XIDS.get(xid, 'see its documentation')}."
     if now.seen.trouble and not before.seen.trouble:
         yield "card_lost", now.seen.trouble
     if before.seen.trouble and not now.seen.trouble:
         yield "card_back", "The graphics card answers again."
-    if now.reading is None:
-        return
-    for xid in now.reading.xids:
-        yield "xid", f"The graphics driver reported error Xid {xid}: {_XIDS.get(xid, 'see its documentation')}."
-    yield from _since(before.reading, now.reading)
+    if before.reading is not None and now.reading is not None:
+        yield from _since(before.reading, now.reading)
 
 
-def _since(before: Reading | None, now: Reading) -> Iterator[tuple[IncidentKind, str]]:
-    if before is None:
-        return
+def _since(before: Reading, now: Reading) -> Iterator[tuple[IncidentKind, str]]:
     if before.ecc_errors is not None and now.ecc_errors is not None and now.ecc_errors > before.ecc_errors:
         more = now.ecc_errors - before.ecc_errors
         yield "ecc", f"Memory of the card was wrong {more} times and could not be corrected, {_HARDWARES}."

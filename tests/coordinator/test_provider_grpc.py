@@ -188,6 +188,7 @@ async def test_a_newer_stream_replaces_the_older(address: str, world: World, pro
         await newer.greet(provider)
         await newer.hear("welcome")
 
+        assert (await older.hear("refused")).replaced
         assert await older.ended()
         assert world.co.links.connected() == {NODE_ID}
 

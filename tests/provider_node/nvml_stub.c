@@ -23,6 +23,7 @@ struct event { void *card; unsigned long long type, what; unsigned gpu_instance,
 struct card { int number, limit_mw, xids_told; };
 
 static struct card cards[CARDS];
+static char described_by[4096];
 static int opened;
 
 static const char *text(int card, const char *key, const char *otherwise)
@@ -31,6 +32,10 @@ static const char *text(int card, const char *key, const char *otherwise)
     char wanted[64];
     const char *name = getenv("NVML_STUB_FILE");
     FILE *file = name ? fopen(name, "r") : NULL;
+    if (name && strcmp(name, described_by)) {  /* other cards from now on */
+        snprintf(described_by, sizeof described_by, "%s", name);
+        for (int i = 0; i < CARDS; i++) cards[i].limit_mw = cards[i].xids_told = 0;
+    }
     if (!file) return otherwise;
     if (card < 0) snprintf(wanted, sizeof wanted, "%s=", key);
     else snprintf(wanted, sizeof wanted, "%d.%s=", card, key);
@@ -70,7 +75,7 @@ int nvmlInitWithFlags(unsigned flags)
 int nvmlShutdown(void)
 {
     if (!opened) return UNINITIALIZED;
-    if (!--opened) memset(cards, 0, sizeof cards);
+    opened--;
     return OK;
 }
 const char *nvmlErrorString(int code)

@@ -64,8 +64,9 @@ def test_flags_lie_over_the_file(file: Path) -> None:
         ({"electricity_usd_per_kwh": "dear"}, "'dear' is not an amount of USD"),
         ({"owner": {"hours": {"mon": "22-7"}}}, "'22-7' is no time such as 22:00-07:00"),
         ({"owner": {"timezone": "Mars"}}, "'Mars' is no time zone"),
-        ({"gpu": "GPU-a", "more_gpus": ["GPU-a"]}, "a card is named twice"),
-        ({"cpu": True, "more_gpus": ["GPU-a"]}, "more_gpus must be empty"),
+        ({"gpu": "GPU-a", "more_gpus": [{"gpu": "GPU-a"}]}, "a card is named twice"),
+        ({"more_gpus": [{"gpu": "GPU-b", "ask_usd_per_gpu_hour": "free"}]}, "'free' is not an amount of USD"),
+        ({"cpu": True, "more_gpus": [{"gpu": "GPU-a"}]}, "more_gpus must be empty"),
         ({"more_coordinators": [dict(OTHER, coordinator_url="http://b.org")]}, "must start with https"),
         ({"more_coordinators": [dict(OTHER, coordinator="mill.example.org:8443")]}, "a coordinator is named twice"),
     ],
@@ -76,9 +77,13 @@ def test_a_wrong_setting_is_named(changes: dict[str, Any], words: str, file: Pat
 
 
 def test_every_card_is_a_node_for_every_coordinator(file: Path) -> None:
-    config = load_config(file, {"gpu": "GPU-a", "more_gpus": ["GPU-b"], "more_coordinators": [OTHER]})
+    config = load_config(
+        file,
+        {"gpu": "GPU-a", "more_gpus": [{"gpu": "GPU-b", "ask_usd_per_gpu_hour": "0.9"}], "more_coordinators": [OTHER]},
+    )
 
     state = file.parent / "state"
+    assert [one.ask_usd_micros_per_gpu_hour for one in config.nodes()] == [300_000, 300_000, 900_000, 900_000]
     assert [(one.gpu, one.coordinator, one.provider_id, one.state_dir) for one in config.nodes()] == [
         ("GPU-a", "mill.example.org:8443", 7, state),
         ("GPU-a", "b.org:8081", 9, state / "coordinators" / "b.org%3A8081"),

@@ -97,8 +97,9 @@ def test_a_node_at_work_does_not_load_web3() -> None:
 
 @pytest.mark.usefixtures("owed")
 def test_every_card_that_has_worked_is_told_of(config: NodeConfig) -> None:
-    cards = {"cpu": False, "gpu": "GPU-a", "more_gpus": ("GPU-b", "GPU-c")}
-    file = written_as_file(config.model_copy(update=cards))
+    file = written_as_file(config.model_copy(update={"cpu": False, "gpu": "GPU-a", "more_gpus": ()}))
+    further = '[[more_gpus]]\ngpu = "GPU-b"\n[[more_gpus]]\ngpu = "GPU-c"\n'
+    file.write_text(file.read_text().replace("more_gpus = []\n", "") + "\n" + further)
 
     with Journal(config.state_dir / "cards" / "GPU-b" / JOURNAL):
         told = typed(file, "earnings").stdout

@@ -203,13 +203,14 @@ async def test_work_that_still_leaves_keeps_to_the_power_limit(
     assert limit_w(cards) == 450
 
 
-async def test_a_power_limit_that_cannot_be_set_forbids_work(open_station: Any, cards: Any) -> None:
+async def test_a_power_limit_that_cannot_be_set_forbids_work(open_station: Any, cards: Any, config: NodeConfig) -> None:
     cards.set(LOCKED=1)
     station = open_station(max_power_w=300)
 
     await station.look()
 
     assert station.verdict.cause is Cause.POWER
+    assert list(config.state_dir.iterdir()) == []
     assert "may draw 450 W, you allow 300 W" in station.verdict.reason
 
 
@@ -246,6 +247,18 @@ def test_a_broken_switch_pauses(broken: str, tmp_path: Path) -> None:
     file.write_text(broken)
 
     assert switch.paused_until_s(tmp_path) == float("inf")
+
+
+async def test_a_machine_that_cannot_be_looked_at_does_not_work(cards: Any, config: NodeConfig, tmp_path: Path) -> None:
+    lookout = Lookout(Card(cards.UUIDS[0]), tmp_path, ours=lambda: frozenset(), proc=tmp_path / "none")
+    station = Station(find_gpu(), lookout, config=config)
+    await station.look()
+    assert station.verdict.works
+
+    station.adopt(config.model_copy(update={"owner": Rules(yield_to_programs=["steam"])}))
+    await station.look()
+
+    assert station.verdict.cause is Cause.UNSEEN
 
 
 async def test_a_slot_is_sold_once(open_station: Any) -> None:

@@ -6,7 +6,7 @@ from gristmill_provider.lookout import Look
 from gristmill_provider.rules import Seen
 from gristmill_provider.symptoms import symptoms
 
-BEFORE = Look(Seen(), None, wall_s=1_000_000, up_s=5_000, awake_s=4_000)
+BEFORE = Look(Seen(), None, (), wall_s=1_000_000, up_s=5_000, awake_s=4_000)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from gristmill_provider.fleet import build
 from gristmill_provider.history import History
 from gristmill_provider.journal import JOURNAL, Journal
 from gristmill_provider.rules import Rules
-from gristmill_provider.runner import ProcessRunner
+from gristmill_provider.runner import Ended, Kind, ProcessRunner, Run
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +145,34 @@ async def test_a_card_that_is_lost_in_the_middle_of_a_job_is_named_to_both_sides
     assert [one.kind for one in mine.incidents(work_id="attempt_1")] == ["xid", "card_lost"]
     assert "card_lost" in {span.cause for span in mine.spans()}
     mine.close()
+
+
+class OutOfMemory(ProcessRunner):
+    """Runs end as those do that the kernel ends for want of memory."""
+
+    async def start(self, task_dir: Path, kind: Kind) -> Run:
+        run = await super().start(task_dir, kind)
+        wait = run.wait
+
+        async def ended() -> Ended:
+            return replace(await wait(), out_of_memory=kind == "run")
+
+        run.wait = ended  # type: ignore[method-assign]
+        return run
+
+
+async def test_a_job_that_wants_too_much_memory_is_named_to_both_sides(
+    coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
+) -> None:
+    async with running(runner=OutOfMemory((sys.executable, trainer.__file__))):
+        coordinator.say(lease=lease(task(settings={"crash_at": 2})))
+        failed = await coordinator.expect_state("FAILED")
+        [(hello, *_)] = coordinator.greetings
+
+    told = read_incidents("attempt_1", failed.incidents_json, failed.incidents_signature, key=hello.key)
+    assert [(one.kind, one.text) for one in told] == [
+        ("out_of_memory", "The training program needed more memory than an attempt may take on this machine."),
+    ]
 
 
 async def test_two_cards_work_side_by_side(

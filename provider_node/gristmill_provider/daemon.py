@@ -93,7 +93,7 @@ class Node:
         finally:
             self._noted = ("", "", 0.0)
             self.account()
-            self._journal = None
+            self._journal = self._work = self._link = None
             await self._runner.close()
             journal.close()
 

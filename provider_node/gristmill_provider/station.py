@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -85,9 +86,9 @@ class Station:
         return self.taken - member.taken >= self._config.slots
 
     def slots_changed(self) -> None:
-        """Have every node say anew what it offers."""
+        """Have every node act on the verdict, and say anew what it offers."""
         for member in self._members:
-            member.judged()
+            _tell(member.judged)
 
     async def run(self) -> None:
         """Look again and again, until cancelled; the card then is as it was found."""
@@ -107,7 +108,7 @@ class Station:
             verdict = Verdict(Cause.UNSEEN, "The node cannot look at the machine; its log says why.")
         await self._publish(verdict)
         for member in self._members:
-            member.account()
+            _tell(member.account)
 
     def adopt(self, config: NodeConfig) -> None:
         """Go by other rules and another price from the next look on."""
@@ -140,7 +141,7 @@ class Station:
         now = await asyncio.to_thread(self._lookout.look, config.owner)
         if self._last is not None:
             for incident in symptoms(self._last, now):
-                self._tell(incident)
+                self._record(incident)
         self._last = now
         verdict = decide(config.owner, config.price, now.seen, before=self.verdict, now_s=now.wall_s)
         if verdict.works:
@@ -161,10 +162,18 @@ class Station:
         if not verdict.works and not self.taken:  # what leaves still keeps to the limit
             await asyncio.to_thread(self._lookout.give_power_back)
 
-    def _tell(self, incident: Incident) -> None:
+    def _record(self, incident: Incident) -> None:
         if incident.at_s - self._told.get(incident.text, -_SAME_AGAIN_S) < _SAME_AGAIN_S:
             return
         self._told[incident.text] = incident.at_s
         logger.warning("incident", kind=incident.kind, text=incident.text)
         for member in self._members:
-            member.happened(incident)
+            _tell(partial(member.happened, incident))
+
+
+def _tell(what: Callable[[], None]) -> None:
+    """Have a node hear something; its own fault, or a full disk, must not keep the others from leaving."""
+    try:
+        what()
+    except Exception:
+        logger.exception("node_not_told")

@@ -303,6 +303,10 @@ class Work:
             self._shop.journal.history.record(lost)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = self._tasks.create_task(work)
+        try:
+            task = self._tasks.create_task(work)
+        except RuntimeError:  # the node is ending, and ends everything with it
+            work.close()
+            return
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

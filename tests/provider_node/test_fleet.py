@@ -233,6 +233,8 @@ async def test_a_node_that_one_coordinator_refuses_works_for_the_other(
         async with running(config.model_copy(update={"more_coordinators": (further,)}), look_every_s=LOOK_S):
             coordinator.say(lease=lease())
             await coordinator.expect_state("FINISHED")
+            switch.pause(config.state_dir)
+            await offered(coordinator, paused=True)
 
     with pytest.raises(NodeEnded) as ended:
         await work()

@@ -261,6 +261,24 @@ async def test_a_machine_that_cannot_be_looked_at_does_not_work(cards: Any, conf
     assert station.verdict.cause is Cause.UNSEEN
 
 
+async def test_a_node_that_fails_does_not_keep_others_from_leaving(open_station: Any, config: NodeConfig) -> None:
+    class Broken(Seller):
+        def judged(self) -> None:
+            raise OSError("No space left on device")
+
+        account = judged
+
+    station = open_station()
+    Broken(station)
+    seller = Seller(station)
+    await station.look()
+
+    switch.pause(config.state_dir)
+    await station.look()
+
+    assert seller.verdicts == [True, False]
+
+
 async def test_a_slot_is_sold_once(open_station: Any) -> None:
     station = open_station()
     first, second = Seller(station), Seller(station)

@@ -87,6 +87,8 @@ RECEIPT_TYPE = TypedMessage(
 )
 # A verifier's, before it says what came out; digest is commitments.answer_digest.
 AUDIT_COMMITMENT_TYPE = TypedMessage("AuditCommitment", (("bytes32", "audit"), ("bytes32", "digest")))
+# A node's, of what happened to its machine during an attempt; digest is SHA-256 of their JSON.
+INCIDENTS_TYPE = TypedMessage("Incidents", (("bytes32", "attempt"), ("bytes32", "digest")))
 GREETING_TYPE = TypedMessage("Greeting", (("bytes32", "challenge"), ("uint32", "provider")))
 
 
@@ -106,6 +108,11 @@ class Domain:
     @staticmethod
     def registry(chain_id: int, contract: str) -> "Domain":
         return Domain("Gristmill Registry", chain_id, contract)
+
+    @staticmethod
+    def anywhere() -> "Domain":
+        """For what no contract ever reads and ids make unique."""
+        return Domain("Gristmill", 0, "0x" + "00" * 20)
 
 
 def sign(account: LocalAccount, domain: Domain, kind: TypedMessage, message: Mapping[str, object]) -> str:

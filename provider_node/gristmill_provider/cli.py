@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +17,12 @@ import typer
 
 from gristmill_protocol.errors import BadRequest, GristmillError
 from gristmill_protocol.keystore import create_key
+from gristmill_provider import switch
 from gristmill_provider.config import NodeConfig, load_config
-from gristmill_provider.daemon import build
+from gristmill_provider.evidence import show_evidence
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
+from gristmill_provider.fleet import build
+from gristmill_provider.journal import worked
 from gristmill_provider.runner import Runner
 
 if TYPE_CHECKING:
@@ -45,16 +50,14 @@ def up(
     coordinator: Annotated[str | None, typer.Option(help="host:port of its gRPC endpoint.")] = None,
     coordinator_url: Annotated[str | None, typer.Option(help="Address of its HTTP endpoint.")] = None,
     ask: Annotated[str | None, typer.Option(help="USD per GPU-hour, as in 0.30.")] = None,
-    paused: Annotated[bool | None, typer.Option(help="Take no new work.")] = None,
     cpu: Annotated[bool | None, typer.Option(help="Offer the CPU instead of a graphics card.")] = None,
 ) -> None:
-    """Offer this machine and work, until SIGTERM or Ctrl-C. SIGHUP reads price and pause again."""
+    """Offer this machine and work, until SIGTERM or Ctrl-C. SIGHUP reads price and owner's rules again."""
     flags = {
         "name": name,
         "coordinator": coordinator,
         "coordinator_url": coordinator_url,
         "ask_usd_per_gpu_hour": ask,
-        "paused": paused,
         "cpu": cpu,
     }
 
@@ -103,7 +106,8 @@ def settle(
         from gristmill_provider.payday import settle_direct
 
         settings = load_config(config, {"rpc_url": rpc})
-        settle_direct(settings, payer=_payer(settings, key, password_file), yes=yes)
+        for one in _each_node(settings):
+            settle_direct(one, payer=_payer(settings, key, password_file), yes=yes)
 
 
 @disputes_app.callback(invoke_without_command=True)
@@ -114,7 +118,8 @@ def disputes(context: typer.Context, config: ConfigFile) -> None:
         with _said():
             from gristmill_provider.courtroom import list_disputes
 
-            list_disputes(load_config(config, {}))
+            for one in _each_node(load_config(config, {})):
+                list_disputes(one)
 
 
 @disputes_app.command()
@@ -169,7 +174,39 @@ def earnings(
     with _said():
         from gristmill_provider.earnings import show_earnings
 
-        show_earnings(load_config(config, {"rpc_url": rpc}), as_json=as_json)
+        for one in _each_node(load_config(config, {"rpc_url": rpc}), named=not as_json):
+            show_earnings(one, as_json=as_json)
+
+
+@app.command()
+def pause(
+    config: ConfigFile,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Go on by itself after so long.")] = None,
+) -> None:
+    """Take the machine back, now: running work saves and leaves. It lasts over restarts, until `resume`."""
+    with _said():
+        state_dir = load_config(config, {}).state_dir
+        switch.pause(state_dir, math.inf if minutes is None else time.time() + minutes * 60)
+    typer.echo("Paused" + ("." if minutes is None else f" for {minutes:g} min."))
+
+
+@app.command()
+def resume(config: ConfigFile) -> None:
+    """End a pause."""
+    with _said():
+        was = switch.resume(load_config(config, {}).state_dir)
+    typer.echo("Work may run again, within your rules." if was else "It was not paused.")
+
+
+@app.command()
+def evidence(
+    config: ConfigFile,
+    days: Annotated[float, typer.Option(min=0, help="How far to look back.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; times in unix seconds.")] = False,
+) -> None:
+    """Show what went wrong with the machine and during which work, and why it earned nothing at other times."""
+    with _said():
+        show_evidence(load_config(config, {}), days=days, as_json=as_json)
 
 
 def main() -> None:
@@ -180,10 +217,20 @@ def _speak(
     config: Path, dispute: int, plea: Literal["answer", "concede"], *, rpc: str | None, key: Key, yes: bool
 ) -> None:
     with _said():
-        from gristmill_provider.courtroom import speak
+        from gristmill_provider.courtroom import knows_dispute, speak
 
         settings = load_config(config, {"rpc_url": rpc})
-        speak(settings, dispute, plea, payer=_payer(settings, *key), yes=yes)
+        accused = next((one for one in worked(settings) if knows_dispute(one, dispute)), settings)
+        speak(accused, dispute, plea, payer=_payer(settings, *key), yes=yes)
+
+
+def _each_node(settings: NodeConfig, *, named: bool = True) -> Iterator[NodeConfig]:
+    """The nodes that have worked; where there are several, each is named before what is said of it."""
+    nodes = worked(settings)
+    for one in nodes:
+        if named and len(nodes) > 1:
+            typer.echo(f"{one.gpu or 'The first card'} at {one.coordinator}:")
+        yield one
 
 
 def _serve_as_referee(config: Path, enlist: bool, *, rpc: str | None, key: Key, yes: bool) -> None:

@@ -1,5 +1,5 @@
 """What a node must not forget: messages that the coordinator has not stored yet, work at hand, states it has to keep,
-what it is owed.
+what it is owed, what happened to its machine.
 
 Calls are synchronous: a row is a few hundred bytes and is on the disk when the call returns.
 """
@@ -17,7 +17,8 @@ from pydantic import Field, TypeAdapter
 from gristmill_protocol.errors import Conflict
 from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider import accusations, payables
+from gristmill_provider import accusations, history, payables
+from gristmill_provider.config import NodeConfig
 
 JOURNAL = "journal.db"  # in a node's state folder
 
@@ -100,9 +101,10 @@ class Journal:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # a signed record outlives a power cut
-        self._db.executescript(_SCHEMA + payables.SCHEMA + accusations.SCHEMA)
+        self._db.executescript(_SCHEMA + payables.SCHEMA + accusations.SCHEMA + history.SCHEMA)
         self.payables = payables.Payables(self._db)
         self.accusations = accusations.Accusations(self._db)
+        self.history = history.History(self._db)
 
     def close(self) -> None:
         self._db.close()
@@ -215,3 +217,9 @@ class Journal:
         states = {sha256 for (sha256,) in self._db.execute("SELECT sha256 FROM states")}
         uploads = self._db.execute("SELECT uploads FROM outbox")
         return frozenset(states.union(*(json.loads(listed) for (listed,) in uploads)))
+
+
+def worked(config: NodeConfig) -> list[NodeConfig]:
+    """The first of the configuration's nodes, and those of further cards and coordinators that have a journal."""
+    first, *further = config.nodes()
+    return [first, *(one for one in further if (one.state_dir / JOURNAL).exists())]

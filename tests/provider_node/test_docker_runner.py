@@ -102,6 +102,23 @@ async def test_a_container_runs_the_trainer_and_leaves_its_files(start: Start, f
     assert not (folder / "out.ext4").exists()
 
 
+async def test_a_container_is_the_nodes_own_as_long_as_it_runs(engine: Any, folder: Path) -> None:
+    (folder / "task.json").write_text(task(settings={"hold_at": 2}).model_dump_json())
+    runner = runner_of("python", "/work/input/trainer.py")
+    await runner.open()
+    run = await runner.start(folder, "run")
+    try:
+        [pid] = runner.pids
+        [container] = engine.containers.list(filters={"label": f"{NODE_LABEL}={NODE}"})
+        assert pid == container.attrs["State"]["Pid"]
+        await run.stop(1)
+    finally:
+        await run.close()
+        await runner.close()
+
+    assert runner.pids == frozenset()
+
+
 async def test_an_intruder_finds_nothing(start: Start, folder: Path) -> None:
     [event], ended = await finish(await start("intruder.py"))
 

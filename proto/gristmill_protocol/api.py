@@ -34,6 +34,15 @@ class HealthView(Message):
     chain: ChainHealth
 
 
+class NodeTerms(Message):
+    """What a node needs to join. Its owner pins it in the node's settings: none of it is taken anew later."""
+
+    grpc_address: str  # host:port that nodes dial
+    disputes: Address  # the contract that challenges of work are decided in
+    images: dict[str, str]  # recipe -> image by digest; none: jobs run as plain processes here
+    rpc_url: str = ""  # of a node of the chain that anybody may ask; "": the operator names none
+
+
 class InfoView(Message):
     """Where this coordinator settles; renters sign for this chain, this Ledger and this coordinator."""
 
@@ -47,6 +56,7 @@ class InfoView(Message):
     recipes: dict[str, int]  # recipe -> the Ledger's recipe id
     max_artifact_bytes: int
     deposits: DepositTerms | None = None  # None: this coordinator hands nothing in
+    nodes: NodeTerms | None = None  # None: as of a coordinator that no node connects to
 
 
 class RecipeView(Message):

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import structlog
 import typer
 
-from gristmill_protocol.errors import BadRequest, GristmillError
-from gristmill_protocol.keystore import create_key
+from gristmill_protocol.errors import BadRequest, Conflict, GristmillError
 from gristmill_provider.config import NodeConfig, load_config
 from gristmill_provider.daemon import build
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
+from gristmill_provider.keys import new_key
+from gristmill_provider.onboarding import Onboarding
+from gristmill_provider.questions import Questions
 from gristmill_provider.runner import Runner
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Key = tuple[Path | None, Path | None]  # a keystore and its password's file; none: the node's
 
 app = typer.Typer(name="gristmill-node", help="Earn with an idle graphics card.", no_args_is_help=True)
+DEFAULT_CONFIG = Path.home() / ".gristmill-node" / "node.toml"
 ConfigFile = Annotated[Path, typer.Option(help="The node's TOML file; docs/providers.md explains each setting.")]
 Rpc = Annotated[str | None, typer.Option(help="HTTP address of a node of the chain; else rpc_url in the file.")]
 
@@ -40,23 +42,42 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is
 
 @app.command()
 def up(
-    config: ConfigFile,
-    name: Annotated[str | None, typer.Option(help="What people see.")] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    coordinator_url: Annotated[str | None, typer.Option(help="Address of the coordinator, https://...")] = None,
     coordinator: Annotated[str | None, typer.Option(help="host:port of its gRPC endpoint.")] = None,
-    coordinator_url: Annotated[str | None, typer.Option(help="Address of its HTTP endpoint.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Its certificate authority, if not a public one.")] = None,
+    name: Annotated[str | None, typer.Option(help="What people see.")] = None,
     ask: Annotated[str | None, typer.Option(help="USD per GPU-hour, as in 0.30.")] = None,
-    paused: Annotated[bool | None, typer.Option(help="Take no new work.")] = None,
+    electricity: Annotated[str | None, typer.Option(help="What you pay for it, USD per kWh, as in 0.30.")] = None,
     cpu: Annotated[bool | None, typer.Option(help="Offer the CPU instead of a graphics card.")] = None,
+    paused: Annotated[bool | None, typer.Option(help="Take no new work.")] = None,
+    own_renter: Annotated[
+        list[str] | None,
+        typer.Option(help="Run this renter key's jobs only, without a sandbox."),
+    ] = None,
+    payout: Annotated[str, typer.Option(help="Set-up only: address to be paid at, if not the node's own key.")] = "",
+    rpc: Rpc = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Set-up only: take the defaults without asking.")] = False,
 ) -> None:
-    """Offer this machine and work, until SIGTERM or Ctrl-C. SIGHUP reads price and pause again."""
+    """Offer this machine and work, until SIGTERM or Ctrl-C. The first time, it sets the machine up and registers it.
+
+    SIGHUP reads price and pause again.
+    """
     flags = {
         "name": name,
         "coordinator": coordinator,
         "coordinator_url": coordinator_url,
+        "ca_file": None if ca_file is None else str(ca_file.absolute()),
         "ask_usd_per_gpu_hour": ask,
+        "electricity_usd_per_kwh": electricity,
         "paused": paused,
         "cpu": cpu,
+        "own_renters": own_renter or None,
+        "rpc_url": rpc,
     }
+    if not config.exists():
+        with _said(), _resumable():
+            Onboarding(config, flags, payout=payout, questions=Questions(yes=yes)).run()
 
     def reload() -> NodeConfig:
         return load_config(config, flags)
@@ -71,11 +92,7 @@ def key_new(
 ) -> None:
     """Make a signing key and print its address, which your provider entry on chain has to name."""
     try:
-        if not password_file.exists():
-            password_file.parent.mkdir(parents=True, exist_ok=True)
-            password_file.touch(mode=0o600)
-            password_file.write_text(secrets.token_urlsafe(24) + "\n")
-        account = create_key(keystore, password_file.read_text().rstrip("\r\n"))
+        account = new_key(keystore, password_file)
     except OSError as err:
         typer.echo(f"error: No key was made: {err}.", err=True)
         raise typer.Exit(ExitCode.KEY) from err
@@ -84,7 +101,7 @@ def key_new(
 
 @app.command()
 def settle(
-    config: ConfigFile,
+    config: ConfigFile = DEFAULT_CONFIG,
     direct: Annotated[bool, typer.Option("--direct", help="Yes, without the coordinator.")] = False,
     rpc: Rpc = None,
     key: Annotated[Path | None, typer.Option(help="Keystore of the key that pays for gas, if not the node's.")] = None,
@@ -107,7 +124,7 @@ def settle(
 
 
 @disputes_app.callback(invoke_without_command=True)
-def disputes(context: typer.Context, config: ConfigFile) -> None:
+def disputes(context: typer.Context, config: ConfigFile = DEFAULT_CONFIG) -> None:
     """List the disputes of this node's work, and what you can do about them."""
     context.obj = config
     if context.invoked_subcommand is None:
@@ -145,7 +162,11 @@ def concede(
 
 @app.command()
 def enlist(
-    config: ConfigFile, rpc: Rpc = None, key: PayoutKey = None, password_file: Password = None, yes: Yes = False
+    config: ConfigFile = DEFAULT_CONFIG,
+    rpc: Rpc = None,
+    key: PayoutKey = None,
+    password_file: Password = None,
+    yes: Yes = False,
 ) -> None:
     """Offer to judge disputes: three referees are drawn for each that is contested, and share what the loser loses."""
     _serve_as_referee(config, True, rpc=rpc, key=(key, password_file), yes=yes)
@@ -153,7 +174,11 @@ def enlist(
 
 @app.command()
 def resign(
-    config: ConfigFile, rpc: Rpc = None, key: PayoutKey = None, password_file: Password = None, yes: Yes = False
+    config: ConfigFile = DEFAULT_CONFIG,
+    rpc: Rpc = None,
+    key: PayoutKey = None,
+    password_file: Password = None,
+    yes: Yes = False,
 ) -> None:
     """Judge no more disputes."""
     _serve_as_referee(config, False, rpc=rpc, key=(key, password_file), yes=yes)
@@ -161,7 +186,7 @@ def resign(
 
 @app.command()
 def earnings(
-    config: ConfigFile,
+    config: ConfigFile = DEFAULT_CONFIG,
     rpc: Rpc = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; amounts in micro-USD.")] = False,
 ) -> None:
@@ -222,6 +247,16 @@ async def _run(reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
         loop.add_signal_handler(number, node.stop)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     await node.run()
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C in the middle of setting up is no fault."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort) as err:
+        broken_off = Conflict("Setting up was broken off.", todo="Run this again: it goes on where it was.")
+        raise NodeEnded(ExitCode.INTERRUPTED, broken_off) from err
 
 
 @contextmanager

@@ -68,6 +68,7 @@ class NodeConfig(BaseModel):
     password_file: OwnersPath
     provider_id: int = Field(gt=0, lt=2**32)  # the Ledger's payee id that is paid
     ask_usd_per_gpu_hour: str  # decimal text, as in "0.30"
+    electricity_usd_per_kwh: str = "0"  # what the owner pays; decimal text
     backend: Literal["docker", "process"] = "docker"
     image: str = ""  # the trainer's, by digest; docker only
     docker_url: str = ""  # where the engine listens; "": as the docker command finds it
@@ -89,10 +90,11 @@ class NodeConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        try:
-            parse_usd(self.ask_usd_per_gpu_hour)
-        except BadRequest as err:
-            raise ValueError(f"ask_usd_per_gpu_hour: {err}") from err
+        for name in ("ask_usd_per_gpu_hour", "electricity_usd_per_kwh"):
+            try:
+                parse_usd(getattr(self, name))
+            except BadRequest as err:
+                raise ValueError(f"{name}: {err}") from err
         if self.backend == "docker" and not _BY_DIGEST.fullmatch(self.image):
             raise ValueError('backend "docker" needs image, named by its digest: "name@sha256:..."')
         if self.backend == "process" and not self.own_renters:
@@ -116,7 +118,15 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> NodeC
         raise NotFound(f"There is no configuration at {path}.", todo="docs/providers.md shows one.") from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise BadSettings(f"{path} is not valid TOML: {err}.", effect="The settings were not taken.") from err
-    values |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    return check_config(values | {name: value for name, value in (overrides or {}).items() if value is not None}, path)
+
+
+def check_config(values: Mapping[str, Any], path: Path) -> NodeConfig:
+    """The configuration that a file holds or will hold.
+
+    Raises:
+        BadSettings: a setting is missing, unknown or wrong.
+    """
     try:
         return NodeConfig.model_validate(values, context=path.parent)
     except ValidationError as err:

@@ -1,5 +1,5 @@
 """What a node must not forget: messages that the coordinator has not stored yet, work at hand, states it has to keep,
-what it is owed.
+what it is owed, what happened to its machine.
 
 Calls are synchronous: a row is a few hundred bytes and is on the disk when the call returns.
 """
@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter
 from gristmill_protocol.errors import Conflict
 from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider import accusations, payables
+from gristmill_provider import accusations, history, payables
 
 JOURNAL = "journal.db"  # in a node's state folder
 
@@ -100,9 +100,10 @@ class Journal:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # a signed record outlives a power cut
-        self._db.executescript(_SCHEMA + payables.SCHEMA + accusations.SCHEMA)
+        self._db.executescript(_SCHEMA + payables.SCHEMA + accusations.SCHEMA + history.SCHEMA)
         self.payables = payables.Payables(self._db)
         self.accusations = accusations.Accusations(self._db)
+        self.history = history.History(self._db)
 
     def close(self) -> None:
         self._db.close()

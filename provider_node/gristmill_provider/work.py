@@ -112,6 +112,7 @@ class Work:
         self._shop.journal.release_expired(self._shop.clock())
         self._shop.journal.payables.forget_expired(self._shop.clock())
         self._shop.journal.accusations.forget_old(self._shop.clock())
+        self._shop.journal.history.forget_old(self._shop.clock())
         self._shop.cache.prune(keep=self._shop.journal.needed(), max_bytes=self._config().limits.cache_bytes)
 
     async def leave(self, reason: str, grace_s: float) -> None:

@@ -1,4 +1,7 @@
 import asyncio
+import ctypes
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +18,7 @@ from gristmill_provider.config import Limits, NodeConfig
 from gristmill_provider.daemon import Node, build
 from gristmill_provider.runner import ProcessRunner
 
+Require = Callable[[bool, str], None]
 FAKE_TRAINER = (sys.executable, trainer.__file__)
 assert OPERATOR != RENTER
 
@@ -80,3 +84,41 @@ def running(config: NodeConfig, artifacts: FakeArtifacts) -> Running:
             await asyncio.gather(task, return_exceptions=True)
 
     return run
+
+
+class Cards:
+    """The graphics cards of a driver of our own (nvml_stub.c); they are from now on what was set last."""
+
+    UUIDS = ("GPU-fa4e0000-0000-4000-8000-000000000000", "GPU-fa4e0001-0000-4000-8000-000000000000")
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._values: dict[str, object] = {}
+        self.set()
+
+    def set(self, card: int | None = 0, **values: object) -> None:
+        """Values of a card, or of the driver (None), beside those set before; nvml_stub.c lists them."""
+        prefix = "" if card is None else f"{card}."
+        self._values |= {prefix + name: value for name, value in values.items()}
+        fresh = self._state.with_suffix(".new")
+        fresh.write_text("".join(f"{name}={value}\n" for name, value in self._values.items()))
+        fresh.replace(self._state)
+
+
+@pytest.fixture(scope="session")
+def _driver(tmp_path_factory: pytest.TempPathFactory, require: Require) -> None:
+    """A driver's library of our own, loaded before the real one could be; without a state file it says: no driver."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    require(compiler is not None, "no C compiler for the driver's stand-in")
+    library = tmp_path_factory.mktemp("driver") / "libnvidia-ml.so.1"
+    source = Path(__file__).with_name("nvml_stub.c")
+    options = ("-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1")
+    subprocess.run([str(compiler), *options, "-o", library, source], check=True)
+    ctypes.CDLL(str(library))
+
+
+@pytest.fixture
+def cards(_driver: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cards:
+    """One card of that driver, until a test sets more."""
+    monkeypatch.setenv("NVML_STUB_FILE", str(tmp_path / "driver"))
+    return Cards(tmp_path / "driver")

@@ -1,79 +1,136 @@
-"""Against a driver library of our own, since machines that test have no card. The library is loaded once a process."""
+"""Against a driver library of our own (nvml_stub.c), since machines that test have no card."""
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gristmill_provider.devices import find_cpu
+from gristmill_protocol.errors import MissingPart, NotAllowed, Unavailable
+from gristmill_provider.devices import Card, CardProcess, Device, find_cpu, find_gpu, find_gpus
 
-pytestmark = pytest.mark.slow
-
-SHOW = """
-from gristmill_protocol.errors import MissingPart
-from gristmill_provider.devices import find_gpu
-import sys
-try:
-    device = find_gpu(*sys.argv[1:])
-    print(device.name, device.memory_bytes, device.driver, device.uuid, device.is_cpu, sep="|")
-except MissingPart as err:
-    print(err)
-"""
+MIB = 1024**2
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    require(compiler is not None, "no C compiler for the driver's stand-in")
-    folder = tmp_path_factory.mktemp("driver")
-    source = Path(__file__).with_name("nvml_stub.c")
-    subprocess.run(
-        [
-            str(compiler),
-            "-shared",
-            "-fPIC",
-            "-o",
-            folder / "libnvidia-ml.so.1",
-            "-Wl,-soname,libnvidia-ml.so.1",
-            source,
-        ],
-        check=True,
+@pytest.fixture
+def card(cards: Any) -> Any:
+    watched = Card(cards.UUIDS[0])
+    yield watched
+    watched.close()
+
+
+def test_a_card_is_described_as_its_driver_reports_it(cards: Any) -> None:
+    cards.set(NVLINKS=4, ECC=0)
+
+    assert find_gpu(cards.UUIDS[0]) == Device(
+        name="NVIDIA GeForce RTX 4090",
+        memory_bytes=24564 * MIB,
+        driver="580.82.07",
+        uuid=cards.UUIDS[0],
+        cuda="13.0",
+        capability=(8, 9),
+        mig=False,
+        nvlinks=4,
+        pcie=(4, 16),
+        power_limits_w=(150, 600),
+        ecc=True,
     )
-    return folder
 
 
-def shown(driver: Path | None, *uuid: str, **env: str) -> str:
-    variables = {**os.environ, **env, "LD_LIBRARY_PATH": str(driver or "")}
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW, *uuid], env=variables, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
+def test_what_a_card_does_not_know_is_left_out(cards: Any) -> None:
+    found = find_gpu()
+
+    assert (found.ecc, found.mig, found.nvlinks) == (None, False, 0)
 
 
-def test_a_card_is_offered_as_its_driver_reports_it(driver: Path) -> None:
-    whole = "NVIDIA GeForce RTX 4090|25757220864|580.82.07|GPU-fa4e0000-0000-4000-8000-000000000000|False"
+def test_each_of_two_cards_is_found_by_its_name(cards: Any) -> None:
+    cards.set(None, COUNT=2)
+    cards.set(1, NAME="NVIDIA H100 80GB HBM3")
 
-    assert shown(driver) == whole
-    assert shown(driver, "GPU-fa4e0000-0000-4000-8000-000000000000") == whole
+    assert [found.uuid for found in find_gpus()] == list(cards.UUIDS)
+    assert find_gpu(cards.UUIDS[1]).name == "NVIDIA H100 80GB HBM3"
+    assert find_gpu().uuid == cards.UUIDS[0]
+
+
+def test_a_lost_card_does_not_hide_the_other(cards: Any) -> None:
+    cards.set(None, COUNT=2)
+    cards.set(0, LOST=1)
+
+    assert [found.uuid for found in find_gpus()] == [cards.UUIDS[1]]
 
 
 @pytest.mark.parametrize(
-    ("uuid", "env", "words"),
+    ("driver", "words", "todo"),
     [
-        ((), {"NVML_STUB_COUNT": "0"}, "reports no card"),
-        ((), {"NVML_STUB_NO_DRIVER": "1"}, "Driver Not Loaded"),
-        (("GPU-other",), {}, "GPU-other cannot be used"),
+        ({"COUNT": 0}, "reports no card", "Install the NVIDIA driver"),
+        ({"INIT": 9}, "Driver Not Loaded", "modprobe nvidia"),
+        ({"INIT": 12}, "Library Not Found", "Install the NVIDIA driver"),
+        ({"INIT": 18}, "version mismatch", "restart the machine"),
+        ({"0.MIG": 1}, "cut into MIG instances", "-mig 0"),
     ],
 )
-def test_a_missing_card_is_explained(driver: Path, uuid: tuple[str, ...], env: dict[str, str], words: str) -> None:
-    said = shown(driver, *uuid, **env)
+def test_why_there_is_no_card_is_said_with_its_remedy(
+    driver: dict[str, int], words: str, todo: str, cards: Any
+) -> None:
+    cards.set(None, **driver)
 
-    assert words in said
-    assert "cpu = true" in said
+    with pytest.raises(MissingPart) as missing:
+        find_gpu()
+
+    assert words in missing.value.what
+    assert missing.value.effect == "The node offers nothing."
+    assert todo in missing.value.todo
+
+
+def test_another_card_than_there_is_names_those_there_are(cards: Any) -> None:
+    with pytest.raises(MissingPart, match=f"no graphics card GPU-other.*{cards.UUIDS[0]}"):
+        find_gpu("GPU-other")
+
+
+def test_a_reading_says_how_the_card_is_now(card: Card, cards: Any) -> None:
+    cards.set(TEMP=83, UTIL=99, POWER_W=431, USED_MIB=900, PROCS="4242:800:C,77:100:G", THROTTLE="0x25", ECC=2)
+
+    now = card.read()
+
+    assert (now.temperature_c, now.busy_percent, now.power_w, now.power_limit_w) == (83, 99, 431, 450)
+    assert now.memory_used_bytes == 900 * MIB
+    assert now.processes == (CardProcess(4242, 800 * MIB, False), CardProcess(77, 100 * MIB, True))
+    assert now.throttled == ("its power limit", "its temperature")
+    assert now.ecc_errors == 2
+
+
+def test_an_error_that_the_driver_reports_is_told_once(card: Card, cards: Any) -> None:
+    assert card.read().xids == ()
+
+    cards.set(XIDS="13,79")
+
+    assert [card.read().xids, card.read().xids] == [(13, 79), ()]
+
+
+def test_a_card_that_was_lost_is_found_again(card: Card, cards: Any) -> None:
+    card.read()
+    cards.set(LOST=1)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"GPU is lost.*No work runs"):
+            card.read()
+
+    cards.set(LOST=0, TEMP=50)
+
+    assert card.read().temperature_c == 50
+
+
+def test_a_power_limit_is_lowered_and_given_back(card: Card) -> None:
+    before = card.limit_power(300)
+
+    assert (before, card.read().power_limit_w) == (450, 300)
+    assert card.limit_power(320) is None
+    card.restore_power(450)
+    assert card.read().power_limit_w == 450
+
+
+def test_a_power_limit_that_may_not_be_set_is_explained(card: Card, cards: Any) -> None:
+    cards.set(LOCKED=1)
+
+    with pytest.raises(NotAllowed, match=r"cannot be set to 300 W: Insufficient Permissions.*as root"):
+        card.limit_power(300)
 
 
 def test_the_cpu_is_no_larger_than_an_attempt_may_be() -> None:

@@ -13,11 +13,13 @@ import structlog
 import typer
 
 from gristmill_protocol.errors import BadRequest, Conflict, GristmillError
+from gristmill_provider import examination
 from gristmill_provider.config import NodeConfig, load_config
 from gristmill_provider.daemon import build
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
 from gristmill_provider.keys import new_key
 from gristmill_provider.onboarding import Onboarding
+from gristmill_provider.probes import Machine
 from gristmill_provider.questions import Questions
 from gristmill_provider.runner import Runner
 
@@ -76,6 +78,7 @@ def up(
         "rpc_url": rpc,
     }
     if not config.exists():
+        _log_to_stderr(logging.WARNING)
         with _said(), _resumable():
             Onboarding(config, flags, payout=payout, questions=Questions(yes=yes)).run()
 
@@ -197,6 +200,20 @@ def earnings(
         show_earnings(load_config(config, {"rpc_url": rpc}), as_json=as_json)
 
 
+@app.command()
+def doctor(
+    config: ConfigFile = DEFAULT_CONFIG,
+    coordinator_url: Annotated[str | None, typer.Option(help="Address of the coordinator, before set-up.")] = None,
+    cpu: Annotated[bool | None, typer.Option(help="The CPU is to be offered.")] = None,
+    rpc: Rpc = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Check this machine, and say of each trouble what it means and how to mend it. Runs before set-up, too."""
+    with _said():
+        machine = Machine(config, {"coordinator_url": coordinator_url, "cpu": cpu, "rpc_url": rpc})
+        examination.show(machine, as_json=as_json)
+
+
 def main() -> None:
     app()
 
@@ -275,7 +292,7 @@ def _fail(err: GristmillError, code: ExitCode) -> None:
     raise SystemExit(code)
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(least: int = logging.INFO) -> None:
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -285,6 +302,6 @@ def _log_to_stderr() -> None:
             *([] if terminal else [structlog.processors.dict_tracebacks]),
             structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )

@@ -128,7 +128,7 @@ def check_config(values: Mapping[str, Any], path: Path) -> NodeConfig:
         BadSettings: a setting is missing, unknown or wrong.
     """
     try:
-        return NodeConfig.model_validate(values, context=path.parent)
+        return NodeConfig.model_validate(values, context=path.absolute().parent)
     except ValidationError as err:
         raise BadSettings(
             f"{path} cannot be used. {_sentences(err)}",

@@ -184,7 +184,9 @@ def require_toolkit() -> None:
         raise MissingPart(
             f"The NVIDIA container toolkit is {found.group() if found else 'missing'}; {wanted} or newer is needed.",
             effect="No container gets the graphics card.",
-            todo="Install it from NVIDIA's packages.",
+            todo="Install it by NVIDIA's guide "
+            "(https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html), then: "
+            "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
         )
 
 

@@ -151,7 +151,7 @@ def room(found: Sequence[Room], *, work_gib: float, cache_gib: float) -> Finding
                 Level.PROBLEM,
                 f"The disk of {one.path} has {one.free_bytes / _GIB:.1f} GiB left; {bottom:g} GiB are needed.",
                 "A job would fail in the middle.",
-                "Make room (docker system df, du -xh --max-depth=2), name another state_dir, or lower [limits] work_gib.",
+                "Make room (docker system prune frees some), name another state_dir, or lower [limits] work_gib.",
             )
         if one.free_bytes < enough * _GIB:
             return Finding(
@@ -235,7 +235,9 @@ def price(*, ask_usd_micros: int, power_usd_micros: int) -> Finding:
     name, power = "price", format_usd(power_usd_micros)
     if not power_usd_micros:
         todo = "Set electricity_usd_per_kwh."
-        return Finding(name, Level.WARNING, "What your electricity costs is not known.", "Your gain isn't either.", todo)
+        return Finding(
+            name, Level.WARNING, "What your electricity costs is not known.", "Your gain isn't either.", todo
+        )
     if ask_usd_micros < power_usd_micros:
         what = f"You ask {format_usd(ask_usd_micros)} USD an hour, and your electricity costs about {power}."
         return Finding(name, Level.WARNING, what, "You pay for working.", "Raise ask_usd_per_gpu_hour.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from gristmill_protocol.api import InfoView, OfferView
+from gristmill_protocol.api import InfoView, NodeTerms, OfferView
 from gristmill_protocol.errors import GristmillError, Unavailable
 
 _TIMEOUT_S = 10
@@ -27,6 +27,12 @@ class Greeting:
 
     info: InfoView
     behind_s: float | None
+
+
+def common_image(terms: NodeTerms) -> str:
+    """The image that most recipes run in, which a node runs and no other; "": none is named."""
+    images = list(terms.images.values())
+    return max(sorted(images), key=images.count, default="")
 
 
 class Front:

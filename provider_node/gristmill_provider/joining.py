@@ -17,6 +17,7 @@ from gristmill_contracts.test_usd import TestUSD
 from gristmill_protocol.api import InfoView
 from gristmill_protocol.errors import BadSettings, ChainUnavailable, Unavailable
 from gristmill_protocol.money import format_usd
+from gristmill_provider.doctor import Registration
 
 # Of all five transactions together, with room to spare: tests/provider_node/test_joining.py measures them.
 GAS = 500_000
@@ -52,6 +53,49 @@ class Lack:
         return "\n".join(rows)
 
 
+def chain_at(rpc_url: str, contracts: InfoView) -> Web3:
+    """A connection to the chain that a coordinator settles on.
+
+    Raises:
+        ChainUnavailable: the node does not answer, or not with these contracts.
+        BadSettings: it is on another chain.
+    """
+    w3 = connect(rpc_url)
+    try:
+        chain_id = w3.eth.chain_id
+        known = bool(w3.eth.get_code(Web3.to_checksum_address(contracts.registry)))
+    except Web3Exception as err:
+        raise ChainUnavailable(f"The node at {rpc_url} gave an answer that makes no sense: {err}.") from err
+    if chain_id != contracts.chain_id:
+        raise BadSettings(
+            f"The node at {rpc_url} is on chain {chain_id}; the coordinator settles on {contracts.chain_id}.",
+            effect="Nothing was sent.",
+            todo=f"Name a node of chain {contracts.chain_id} with --rpc.",
+        )
+    if not known:
+        raise ChainUnavailable(
+            f"The node at {rpc_url} knows no contract at {contracts.registry}, where providers register.",
+            effect="Nothing was sent.",
+            todo="Name a node that is up to date with this chain.",
+        )
+    return w3
+
+
+def registration_of(rpc_url: str, contracts: InfoView, provider_id: int) -> Registration:
+    """What the chain says of a provider.
+
+    Raises:
+        ChainUnavailable, BadSettings: as chain_at.
+    """
+    registry = Registry(chain_at(rpc_url, contracts), contracts.registry)
+    return Registration(
+        provider_id=provider_id,
+        node_key=registry.node(provider_id).key,
+        bonded_usd_micros=registry.stake(provider_id).bonded_usd_micros,
+        minimum_usd_micros=registry.minimum_bond_usd_micros(),
+    )
+
+
 @dataclass(frozen=True)
 class Enrolment:
     """A provider on its way onto the chain.
@@ -69,28 +113,9 @@ class Enrolment:
     @staticmethod
     def begin(rpc_url: str, key: LocalAccount, contracts: InfoView, provider_id: int | None) -> "Enrolment":
         """Raises:
-        ChainUnavailable: the node does not answer, or not with these contracts.
-        BadSettings: it is on another chain.
+        ChainUnavailable, BadSettings: as chain_at.
         """
-        w3 = connect(rpc_url)
-        try:
-            chain_id = w3.eth.chain_id
-            if chain_id != contracts.chain_id:
-                raise BadSettings(
-                    f"The node at {rpc_url} is on chain {chain_id}; the coordinator settles on {contracts.chain_id}.",
-                    effect="Nothing was sent.",
-                    todo=f"Name a node of chain {contracts.chain_id} with --rpc.",
-                )
-            known = bool(w3.eth.get_code(Web3.to_checksum_address(contracts.registry)))
-        except Web3Exception as err:
-            raise ChainUnavailable(f"The node at {rpc_url} gave an answer that makes no sense: {err}.") from err
-        if not known:
-            raise ChainUnavailable(
-                f"The node at {rpc_url} knows no contract at {contracts.registry}, where providers register.",
-                effect="Nothing was sent.",
-                todo="Name a node that is up to date with this chain.",
-            )
-        return Enrolment(Sender(w3, key), contracts, provider_id)
+        return Enrolment(Sender(chain_at(rpc_url, contracts), key), contracts, provider_id)
 
     @property
     def bond_usd_micros(self) -> int:

@@ -21,9 +21,9 @@ from gristmill_provider.config import NodeConfig, check_config
 from gristmill_provider.daemon import build
 from gristmill_provider.devices import Device, find_gpu
 from gristmill_provider.exit_codes import ExitCode, NodeEnded, ends_as
-from gristmill_provider.introduction import Front
+from gristmill_provider.introduction import Front, common_image
 from gristmill_provider.keys import new_key, open_key
-from gristmill_provider.pricing import CARD_WATTS, CPU_WATTS, Machine, Suggestion, power_cost_usd_micros, suggest
+from gristmill_provider.pricing import Machine, Suggestion, power_cost_usd_micros, suggest, watts_at_work
 from gristmill_provider.questions import Questions
 
 _ELECTRICITY_USD = "0.30"
@@ -91,17 +91,16 @@ class Onboarding:
             values["backend"] = "process"
             _say("Sandbox        none: only your own renters' jobs run, as plain processes")
             return
-        images = sorted(terms.images.values(), key=lambda image: (-list(terms.images.values()).count(image), image))
-        if not images and "image" not in values:
+        image = values.get("image") or common_image(terms)
+        if not image:
             missing = BadSettings(
                 "The coordinator names no image for jobs, so none can run in a sandbox.",
                 effect="Nothing was set up.",
                 todo="Run your own jobs without one: add --own-renter ADDRESS, your renter key's address.",
             )
             raise NodeEnded(ExitCode.USAGE, missing)
-        values.setdefault("image", images[0] if images else "")
-        values["backend"] = "docker"
-        _say(f"Sandbox        Docker, running the image {values['image']} and no other")
+        values |= {"backend": "docker", "image": image}
+        _say(f"Sandbox        Docker, running the image {image} and no other")
 
     def _find_device(self) -> Device | None:
         """The card to offer; None: the CPU."""
@@ -154,9 +153,9 @@ class Onboarding:
         machine = Machine(device.name if device else "CPU", device is None, probed.flops_per_s)
         with ends_as(ExitCode.COORDINATOR):
             market = front.market()
-        suggestion = suggest(market, machine, power_cost_usd_micros(_watts(device), electricity))
+        suggestion = suggest(market, machine, power_cost_usd_micros(watts_at_work(device), electricity))
         _say(f"Speed          {probed.flops_per_s / 1e12:.3g} TFLOP/s, measured just now")
-        self._choose_ask(suggestion, watts=_watts(device))
+        self._choose_ask(suggestion, watts=watts_at_work(device))
 
     def _choose_ask(self, suggestion: Suggestion, *, watts: int) -> None:
         values, floor = self._draft.values, format_usd(suggestion.floor_usd_micros)
@@ -230,11 +229,6 @@ class _Draft:
 
     def forget(self) -> None:
         self._file.unlink(missing_ok=True)
-
-
-def _watts(device: Device | None) -> int:
-    """What it draws at work, as far as is known before it has worked."""
-    return CPU_WATTS if device is None else CARD_WATTS
 
 
 def _say(line: str) -> None:

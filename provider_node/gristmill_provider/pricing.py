@@ -6,10 +6,10 @@ from statistics import median_high
 
 from gristmill_protocol.api import OfferView
 from gristmill_protocol.money import format_usd
+from gristmill_provider.devices import Device
 
-CPU_WATTS = 65
-CARD_WATTS = 300  # of a card whose driver does not tell
-
+_CPU_WATTS = 65
+_CARD_WATTS = 300  # of a card whose driver does not tell
 _WATTS_PER_KW = 1000
 _WITHOUT_A_MARKET = 2  # times the electricity
 _BAD = ("quarantined", "removed")
@@ -35,6 +35,13 @@ class Suggestion:
     ask_usd_micros: int
     floor_usd_micros: int
     why: str
+
+
+def watts_at_work(device: Device | None) -> int:
+    """The most that a card draws, by its driver; what a processor usually does where device is None."""
+    if device is None or device.is_cpu:
+        return _CPU_WATTS
+    return device.power_limits_w[1] if device.power_limits_w else _CARD_WATTS
 
 
 def power_cost_usd_micros(watts: float, usd_micros_per_kwh: int) -> int:

@@ -28,7 +28,7 @@ class Questions:
         """
         if self._yes and default is not None:
             return default
-        self._require_somebody(f"{question}?", todo=f"Add {flag}." if self._yes else f"Add {flag}, or --yes.")
+        self._require_somebody(f"{question}?", todo=f"Add {flag}." if default is None else f"Add {flag}, or --yes.")
         return str(typer.prompt(question, default=default, err=True)).strip()
 
     def confirm(self, question: str) -> None:

@@ -22,6 +22,7 @@ from gristmill_provider.onboarding import Onboarding
 from gristmill_provider.probes import Machine
 from gristmill_provider.questions import Questions
 from gristmill_provider.runner import Runner
+from gristmill_provider.service import Service, Systemd, account_of
 
 if TYPE_CHECKING:
     from gristmill_provider.payday import GasPayer
@@ -35,6 +36,8 @@ Rpc = Annotated[str | None, typer.Option(help="HTTP address of a node of the cha
 
 key_app = typer.Typer(help="The key that the node signs its work with.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
+service_app = typer.Typer(help="Run the node as a service of this machine.", no_args_is_help=True)
+app.add_typer(service_app, name="service")
 disputes_app = typer.Typer(help="What this node's work was challenged for.")
 app.add_typer(disputes_app, name="disputes")
 PayoutKey = Annotated[Path | None, typer.Option("--key", help="Keystore of the key you are paid at, if another.")]
@@ -212,6 +215,31 @@ def doctor(
     with _said():
         machine = Machine(config, {"coordinator_url": coordinator_url, "cpu": cpu, "rpc_url": rpc})
         examination.show(machine, as_json=as_json)
+
+
+@service_app.command("install")
+def service_install(
+    config: ConfigFile = DEFAULT_CONFIG,
+    user: Annotated[str | None, typer.Option(help="Account to run it as, if not the owner of the file.")] = None,
+) -> None:
+    """Have systemd run the node, now and at every start of this machine."""
+    with _said():
+        service = Service(config.absolute(), load_config(config), user or account_of(config))
+        Systemd().install(service)
+
+
+@service_app.command("remove")
+def service_remove() -> None:
+    """Stop the node and delete its unit; settings, key and state stay."""
+    with _said():
+        Systemd().remove()
+
+
+@service_app.command("status")
+def service_status() -> None:
+    """Show how the service does."""
+    with _said():
+        Systemd().status()
 
 
 def main() -> None:

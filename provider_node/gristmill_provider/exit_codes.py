@@ -27,6 +27,10 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130  # its owner broke off setting it up; the next call goes on
 
 
+# What trying again does not mend: a service that ends so stays down until its owner has acted.
+FINAL = (ExitCode.USAGE, ExitCode.KEY, ExitCode.REFUSED)
+
+
 class NodeEnded(Exception):
     """The node cannot start or go on.
 

@@ -7,6 +7,15 @@ from gristmill_protocol.v1 import provider_pb2 as pb
 # A node that leaves this many messages unread is as good as gone.
 _MAX_WAITING = 256
 
+_REPLACED = pb.CoordinatorMessage(
+    refused=pb.Refused(
+        what="Another process has connected with this node's id and key.",
+        effect="It takes this one's place.",
+        todo="Stop one of them, or give it a state_dir of its own that was never copied.",
+        replaced=True,
+    )
+)
+
 Outbox = asyncio.Queue[pb.CoordinatorMessage | None]  # None: the stream has to end
 
 
@@ -17,10 +26,10 @@ class Links:
         self._outboxes: dict[str, Outbox] = {}
 
     def register(self, node_id: str) -> Outbox:
-        """The queue whose messages go to the node. An older stream of the same node is told to end."""
+        """The queue whose messages go to the node. An older stream of the same node hears so and ends."""
         older = self._outboxes.get(node_id)
         if older is not None:
-            _end(older)
+            _end(older, _REPLACED)
         outbox: Outbox = asyncio.Queue(_MAX_WAITING)
         self._outboxes[node_id] = outbox
         return outbox

@@ -1,11 +1,13 @@
 """What happened to a machine while it worked, as its node recorded and signed it: "who broke it", for both sides."""
 
 from hashlib import sha256
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gristmill_protocol.ids import id_bytes32
+
+MAX_INCIDENTS = 20  # of an attempt; what happened last counts
 
 IncidentKind = Literal[
     "xid",  # an error that the graphics driver reported, by NVIDIA's number
@@ -16,6 +18,7 @@ IncidentKind = Literal[
     "out_of_memory",  # the job wanted more than it may have
     "reboot",  # the machine was started anew
     "killed",  # the node was, without a chance to stop in order
+    "slept",  # the machine was suspended
     "clock",  # it stepped, or differs from the coordinator's
     "standing",  # the coordinator judged the card, or checks that were not done
 ]
@@ -31,7 +34,7 @@ class Incident(BaseModel):
     text: str = Field(max_length=300)  # a plain sentence
 
 
-incident_list: TypeAdapter[tuple[Incident, ...]] = TypeAdapter(tuple[Incident, ...])
+incident_list = TypeAdapter(Annotated[tuple[Incident, ...], Field(max_length=MAX_INCIDENTS)])
 
 
 def incidents_message(attempt_id: str, incidents_json: str) -> dict[str, object]:

@@ -109,6 +109,11 @@ class Domain:
     def registry(chain_id: int, contract: str) -> "Domain":
         return Domain("Gristmill Registry", chain_id, contract)
 
+    @staticmethod
+    def anywhere() -> "Domain":
+        """For what no contract ever reads and ids make unique."""
+        return Domain("Gristmill", 0, "0x" + "00" * 20)
+
 
 def sign(account: LocalAccount, domain: Domain, kind: TypedMessage, message: Mapping[str, object]) -> str:
     """0x-prefixed hex of the 65-byte signature r || s || v."""

@@ -5,20 +5,23 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import structlog
 from eth_account.signers.local import LocalAccount
 
 from gristmill_protocol.errors import BadRequest, GristmillError, Unavailable
+from gristmill_protocol.incidents import MAX_INCIDENTS, Incident, incident_list, incidents_message
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Failed, Finished, Progress, SegmentDone, Started, Stopped, TrainerEvent
+from gristmill_protocol.signing import INCIDENTS_TYPE, Domain, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
 from gristmill_provider.journal import Journal
 from gristmill_provider.link import Link
 from gristmill_provider.meter import Meter
+from gristmill_provider.reruns import Reruns
 from gristmill_provider.runner import Ended, Run, Runner
 
 # Larger states travel only now and then, or when they are asked for.
@@ -52,6 +55,7 @@ class Workshop:
     tasks_dir: Path
     numeric_class: str
     clock: Callable[[], float]
+    reruns: Reruns = field(default_factory=Reruns)
 
     async def lay_out(self, name: str, task: TrainTask) -> Path:
         """A task folder as the trainer expects it, with its inputs fetched and checked."""
@@ -63,6 +67,16 @@ class Workshop:
         for name, ref in task.model.items():
             await self._place(ref, _inside(folder / "input" / "model", name))
         return folder
+
+    def with_incidents(self, update: pb.AttemptUpdate) -> pb.AttemptUpdate:
+        """The update of an attempt that is over, with what happened to the machine meanwhile, signed."""
+        recorded = self.journal.history.incidents(work_id=update.attempt_id)[-MAX_INCIDENTS:]
+        if recorded:
+            told = incident_list.dump_json(tuple(recorded)).decode()
+            message = incidents_message(update.attempt_id, told)
+            update.incidents_json = told
+            update.incidents_signature = sign(self.key, Domain.anywhere(), INCIDENTS_TYPE, message)
+        return update
 
     async def _place(self, ref: ArtifactRef, target: Path) -> None:
         for pause in range(1, _FETCH_TRIES):
@@ -133,6 +147,7 @@ class Attempt:
         except Exception:
             logger.exception("attempt_broke")
             update = self._update(State.FAILED, "The node has a fault; its log has the details.", code="internal")
+        self._shop.with_incidents(update)
         logger.info("attempt_ended", state=State.Name(update.state), reason=update.reason)
         message = pb.NodeMessage(attempt=update)
         self._shop.link.deliver(message, uploads, ends=self.attempt_id, now_s=self._shop.clock())
@@ -240,6 +255,11 @@ class Attempt:
 
     def _conclude(self, ended: Ended) -> pb.AttemptUpdate:
         """What the end of the training program means; reasons before their images."""
+        if ended.out_of_memory:
+            now_s = int(self._shop.clock())
+            self._shop.journal.history.record(
+                Incident(kind="out_of_memory", at_s=now_s, text=ended.cause), [self.attempt_id]
+            )
         match self._last:
             case Finished() if ended.code == 0:
                 update = self._update(State.FINISHED, "")

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from gristmill_protocol.commitments import answer_digest
-from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
+from gristmill_protocol.errors import GristmillError, Unavailable
 from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.jobs import TrainTask
 from gristmill_protocol.progress import Evaluated, Failed, Replayed
@@ -31,8 +31,6 @@ class Audits:
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
         self._waiting: dict[str, TrainTask] = {}  # audit id -> task, in order of arrival
-        self._running: asyncio.Task[Said] | None = None
-        self._leaving = ""  # set: the reason why the node takes no more
 
     @property
     def audit_ids(self) -> tuple[str, ...]:
@@ -69,16 +67,10 @@ class Audits:
         said = answer.said.model_dump_json()
         return pb.AuditReply(audit_id=audit_id, accepted=True, replayed_json=said, salt=answer.salt)
 
-    def leave(self, reason: str) -> None:
-        """Answer everything that waits with the reason why it is not done, and break off what runs."""
-        self._leaving = reason
-        if self._running is not None:
-            self._running.cancel()
-
     async def _answer(self, audit_id: str, task: TrainTask) -> tuple[pb.NodeMessage, tuple[str, ...]]:
         """The commitment to what came out and the states to upload before it, or why nothing came out."""
         try:
-            answer = Answer(secrets.token_bytes(32), await self._replayed(audit_id, task))
+            answer = Answer(secrets.token_bytes(32), await rerun(self._shop, audit_id, task))
         except GristmillError as err:
             return pb.NodeMessage(audit=refused(audit_id, str(err))), ()
         except Exception:
@@ -86,24 +78,6 @@ class Audits:
             return pb.NodeMessage(audit=refused(audit_id, "The node has a fault; its log has the details.")), ()
         self._shop.journal.remember(audit_id, answer, self._shop.clock())
         return self._commitment(audit_id, answer), _kept_states(answer.said)
-
-    async def _replayed(self, audit_id: str, task: TrainTask) -> Said:
-        """Raises:
-        Conflict: the node is leaving.
-        GristmillError: as the training program or the downloads say.
-        """
-        if self._leaving:
-            raise Conflict(self._leaving)
-        self._running = asyncio.create_task(rerun(self._shop, audit_id, task))
-        try:
-            return await self._running
-        except asyncio.CancelledError:
-            if not (self._leaving and self._running.cancelled()):
-                self._running.cancel()
-                raise
-            raise Conflict(self._leaving) from None
-        finally:
-            self._running = None
 
     def _commitment(self, audit_id: str, answer: Answer) -> pb.NodeMessage:
         digest = answer_digest(audit_id, answer.salt, answer.said)
@@ -130,6 +104,10 @@ async def rerun(shop: Workshop, run_id: str, task: TrainTask) -> Said:
     Raises:
         GristmillError: it could not be run, with the reason.
     """
+    return await shop.reruns.run(_rerun(shop, run_id, task))
+
+
+async def _rerun(shop: Workshop, run_id: str, task: TrainTask) -> Said:
     try:
         folder = await shop.lay_out(run_id, task)
         run = await shop.runner.start(folder, "evaluate" if task.model else "replay")

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +15,11 @@ import structlog
 import typer
 
 from gristmill_protocol.errors import BadRequest, Conflict, GristmillError
-from gristmill_provider import examination
+from gristmill_provider import examination, switch
 from gristmill_provider.config import NodeConfig, load_config
-from gristmill_provider.daemon import build
+from gristmill_provider.evidence import show_evidence
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
+from gristmill_provider.fleet import build
 from gristmill_provider.keys import new_key
 from gristmill_provider.onboarding import Onboarding
 from gristmill_provider.probes import Machine
@@ -55,7 +58,6 @@ def up(
     ask: Annotated[str | None, typer.Option(help="USD per GPU-hour, as in 0.30.")] = None,
     electricity: Annotated[str | None, typer.Option(help="What you pay for it, USD per kWh, as in 0.30.")] = None,
     cpu: Annotated[bool | None, typer.Option(help="Offer the CPU instead of a graphics card.")] = None,
-    paused: Annotated[bool | None, typer.Option(help="Take no new work.")] = None,
     own_renter: Annotated[
         list[str] | None,
         typer.Option(help="Run this renter key's jobs only, without a sandbox."),
@@ -66,7 +68,7 @@ def up(
 ) -> None:
     """Offer this machine and work, until SIGTERM or Ctrl-C. The first time, it sets the machine up and registers it.
 
-    SIGHUP reads price and pause again.
+    SIGHUP reads price and owner's rules again.
     """
     flags = {
         "name": name,
@@ -75,7 +77,6 @@ def up(
         "ca_file": None if ca_file is None else str(ca_file.absolute()),
         "ask_usd_per_gpu_hour": ask,
         "electricity_usd_per_kwh": electricity,
-        "paused": paused,
         "cpu": cpu,
         "own_renters": own_renter or None,
         "rpc_url": rpc,
@@ -240,6 +241,37 @@ def service_status() -> None:
     """Show how the service does."""
     with _said():
         Systemd().status()
+
+
+@app.command()
+def pause(
+    config: ConfigFile = DEFAULT_CONFIG,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Go on by itself after so long.")] = None,
+) -> None:
+    """Take the machine back, now: running work saves and leaves. It lasts over restarts, until `resume`."""
+    with _said():
+        state_dir = load_config(config, {}).state_dir
+        switch.pause(state_dir, math.inf if minutes is None else time.time() + minutes * 60)
+    typer.echo("Paused" + ("." if minutes is None else f" for {minutes:g} min."))
+
+
+@app.command()
+def resume(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """End a pause."""
+    with _said():
+        was = switch.resume(load_config(config, {}).state_dir)
+    typer.echo("Work may run again, within your rules." if was else "It was not paused.")
+
+
+@app.command()
+def evidence(
+    config: ConfigFile = DEFAULT_CONFIG,
+    days: Annotated[float, typer.Option(min=0, help="How far to look back.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; times in unix seconds.")] = False,
+) -> None:
+    """Show what went wrong with the machine and during which work, and why it earned nothing at other times."""
+    with _said():
+        show_evidence(load_config(config, {}), days=days, as_json=as_json)
 
 
 def main() -> None:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from gristmill_protocol.errors import BadRequest, BadSettings, NotFound
 from gristmill_protocol.jobs import Address
 from gristmill_protocol.money import parse_usd
+from gristmill_provider.rules import Price, Rules
 
 _GIB = 1024**3
 _BY_DIGEST = re.compile(r"(?:\S+@)?sha256:[0-9a-f]{64}")
@@ -30,6 +31,8 @@ class Limits(BaseModel):
     data_gib: float = Field(default=20, gt=0)  # the largest data set that is downloaded
     cache_gib: float = Field(default=40, gt=0)  # downloads and states that are kept
     stop_grace_s: float = Field(default=10, gt=0, le=300)  # to save and leave, before it is killed
+    download_mbit: float | None = Field(default=None, gt=0)  # megabits a second; None: as much as there is
+    upload_mbit: float | None = Field(default=None, gt=0)
 
     @property
     def memory_bytes(self) -> int:
@@ -55,6 +58,17 @@ def _beside_config(path: Path, info: ValidationInfo) -> Path:
 OwnersPath = Annotated[Path, AfterValidator(_beside_config)]  # relative ones start at the configuration's folder
 
 
+class CoordinatorConfig(BaseModel):
+    """Whom cards are offered to; [[more_coordinators]] are offered the same ones, which work for one at a time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    coordinator: str
+    coordinator_url: str
+    ca_file: OwnersPath | None = None
+    provider_id: int = Field(gt=0, lt=2**32)
+
+
 class NodeConfig(BaseModel):
     """A node's configuration, checked as a whole."""
 
@@ -73,16 +87,32 @@ class NodeConfig(BaseModel):
     image: str = ""  # the trainer's, by digest; docker only
     docker_url: str = ""  # where the engine listens; "": as the docker command finds it
     gpu: str = ""  # UUID of the graphics card; "": the first
+    more_gpus: tuple[str, ...] = ()  # UUIDs of others that are offered too
     cpu: bool = False  # offer the CPU instead of a graphics card
     own_renters: tuple[Address, ...] = ()  # keys whose jobs are run; empty: anybody's (docker only)
     recipes: tuple[str, ...] = Field(default=("image-sorter", "script", "text-sorter"), min_length=1)
     slots: int = Field(default=1, ge=1, le=16)
-    paused: bool = False
     rpc_url: str = ""  # of a node of the chain; settle and earnings ask it, and disputes are answered through it
     disputes: Address | None = None  # the Disputes contract that the node may speak to; no coordinator's word is enough
     contest_disputes: bool = True  # post a bond by itself where the node's own re-run says that its work was right
     state_dir: OwnersPath
     limits: Limits = Limits()
+    owner: Rules = Rules()
+    more_coordinators: tuple[CoordinatorConfig, ...] = ()
+
+    @property
+    def coordinators(self) -> tuple[CoordinatorConfig, ...]:
+        first = CoordinatorConfig.model_construct(
+            coordinator=self.coordinator,
+            coordinator_url=self.coordinator_url,
+            ca_file=self.ca_file,
+            provider_id=self.provider_id,
+        )
+        return (first, *self.more_coordinators)
+
+    @property
+    def price(self) -> Price:
+        return Price(self.ask_usd_micros_per_gpu_hour, parse_usd(self.electricity_usd_per_kwh))
 
     @property
     def ask_usd_micros_per_gpu_hour(self) -> int:
@@ -99,10 +129,38 @@ class NodeConfig(BaseModel):
             raise ValueError('backend "docker" needs image, named by its digest: "name@sha256:..."')
         if self.backend == "process" and not self.own_renters:
             raise ValueError('backend "process" has no sandbox, so it needs own_renters: it runs nobody else\'s jobs')
-        url = urlsplit(self.coordinator_url)
-        if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
-            raise ValueError("coordinator_url must start with https://, unless it is on this very machine")
+        for one in self.coordinators:
+            url = urlsplit(one.coordinator_url)
+            if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
+                raise ValueError("coordinator_url must start with https://, unless it is on this very machine")
+        if self.cpu and self.more_gpus:
+            raise ValueError("cpu = true offers the CPU instead of graphics cards, so more_gpus must be empty")
+        for what, each in (
+            ("card", (self.gpu, *self.more_gpus)),
+            ("coordinator", tuple(one.coordinator for one in self.coordinators)),
+        ):
+            if len(set(each)) < len(each):
+                raise ValueError(f"a {what} is named twice")
         return self
+
+    def nodes(self) -> "tuple[NodeConfig, ...]":
+        """The configuration of every node that this one makes: one for each card and coordinator, in this order.
+
+        The first card's with the first coordinator works in state_dir itself: what is added later moves nothing.
+        """
+        return tuple(
+            self.model_copy(
+                update={
+                    **dict(who),
+                    "gpu": gpu,
+                    "more_gpus": (),
+                    "more_coordinators": (),
+                    "state_dir": _folder(self.state_dir, gpu if at else "", who.coordinator if nth else ""),
+                }
+            )
+            for at, gpu in enumerate((self.gpu, *self.more_gpus))
+            for nth, who in enumerate(self.coordinators)
+        )
 
 
 def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> NodeConfig:
@@ -145,6 +203,13 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _folder(state_dir: Path, gpu: str, coordinator: str) -> Path:
+    """Where a node keeps its journal; "": the first card or coordinator."""
+    if gpu:
+        state_dir = state_dir / "cards" / gpu
+    return state_dir / "coordinators" / quote(coordinator, safe="") if coordinator else state_dir
 
 
 def _sentences(err: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""A node put together and run: measure the machine, offer it, work until its owner says stop."""
+"""One node run: measure the machine, offer it to a coordinator, work until the owner says stop."""
 
 import asyncio
 import shutil
@@ -14,19 +14,17 @@ import structlog
 from eth_account.signers.local import LocalAccount
 
 from gristmill_protocol.errors import GristmillError, Unavailable
-from gristmill_protocol.ids import new_id, node_prefix
+from gristmill_protocol.incidents import Incident
 from gristmill_protocol.progress import Failed, Probed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
 from gristmill_provider.attempt import Workshop, new_task_dir
 from gristmill_provider.config import NodeConfig
-from gristmill_provider.devices import Device, find_cpu, find_gpu
-from gristmill_provider.docker_runner import DockerRunner
-from gristmill_provider.exit_codes import ExitCode, ends_as
+from gristmill_provider.exit_codes import ExitCode, NodeEnded, ends_as
 from gristmill_provider.journal import JOURNAL, Journal
-from gristmill_provider.keys import open_key
-from gristmill_provider.link import Coordinator, Link
-from gristmill_provider.runner import ProcessRunner, Run, Runner
+from gristmill_provider.link import Coordinator, Link, Replaced
+from gristmill_provider.runner import Run, Runner
+from gristmill_provider.station import Station
 from gristmill_provider.work import Work
 
 logger = structlog.get_logger(__name__)
@@ -34,68 +32,44 @@ logger = structlog.get_logger(__name__)
 _HTTP_TIMEOUT_S = 30
 _PROBE_TIMEOUT_S = 300
 _TIDY_EVERY_S = 3600
+_NOTE_EVERY_S = 60  # how much of what the device is at a sudden end may lose
+_CLOCK_TOLERANCE_S = 30
 _FAREWELL_S = 5  # to hand over what was journaled last; what remains is delivered at the next start
 
 
-def build(
-    config: NodeConfig,
-    *,
-    runner: Runner | None = None,
-    reload: Callable[[], NodeConfig] | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
-) -> "Node":
-    """A node that has its key and its device, and has not begun.
+class Node:
+    """One node of a provider: one device, one coordinator.
 
     Args:
-        runner: instead of the configured backend's.
-        reload: reads the configuration again.
+        station: the device; shared with nodes that sell it elsewhere.
         transport: carries the artifact requests instead of the network.
-    Raises:
-        NodeEnded: the key or the device is missing.
     """
-    with ends_as(ExitCode.KEY):
-        key = open_key(config.keystore, config.password_file)
-    with ends_as(ExitCode.DEVICE):
-        device = find_cpu(config.limits.memory_bytes) if config.cpu else find_gpu(config.gpu)
-    node_id = _node_id(config.state_dir, key.address)
-    chosen = runner or _runner(config, node_id, device.uuid)
-    return Node(
-        config,
-        key=key,
-        node_id=node_id,
-        device=device,
-        runner=chosen,
-        reload=reload or (lambda: config),
-        transport=transport,
-    )
-
-
-class Node:
-    """One node of a provider: one device, one coordinator."""
 
     def __init__(
         self,
         config: NodeConfig,
+        station: Station,
         *,
         key: LocalAccount,
         node_id: str,
-        device: Device,
         runner: Runner,
-        reload: Callable[[], NodeConfig],
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.node_id = node_id
         self._config = config
+        self._station = station
         self._key = key
-        self._device = device
         self._runner = runner
-        self._reload = reload
         self._transport = transport
         self._clock = clock
         self._stop = asyncio.Event()
         self._probing: asyncio.Task[Probed] | None = None
+        self._journal: Journal | None = None
         self._link: Link | None = None
+        self._work: Work | None = None
+        self._noted = ("", "", 0.0)  # cause, reason and time of what the device was noted to be at
+        station.join(self)
 
     async def run(self) -> None:
         """Offer the device and work until stop() is called.
@@ -104,17 +78,20 @@ class Node:
             NodeEnded: with the exit code that says why.
         """
         with ends_as(ExitCode.IN_USE):
-            journal = Journal(self._config.state_dir / JOURNAL)
+            journal = self._journal = Journal(self._config.state_dir / JOURNAL)
         try:
             with ends_as(ExitCode.SANDBOX):
                 await self._runner.open()
             with ends_as(ExitCode.PROBE):
-                probed = await self._measure()
+                probed = await self._measure(journal)
             if probed is not None:
                 async with self._http() as http:
                     with ends_as(ExitCode.REFUSED):
                         await self._serve(journal, http, probed)
+        except Replaced as err:
+            raise NodeEnded(ExitCode.IN_USE, err) from err
         finally:
+            self._journal = None
             await self._runner.close()
             journal.close()
 
@@ -138,18 +115,45 @@ class Node:
         if self._probing is not None:
             self._probing.cancel()
 
-    def reload(self) -> None:
-        """Take the price and the pause from the configuration as it is now; the rest needs a restart."""
-        try:
-            fresh = self._reload()
-        except GristmillError as err:
-            logger.error("configuration_refused", reason=str(err))
-            return
-        taken = {"ask_usd_per_gpu_hour": fresh.ask_usd_per_gpu_hour, "paused": fresh.paused}
-        self._config = self._config.model_copy(update=taken)
-        logger.info("configuration_reloaded", **taken)
-        if self._link is not None:
-            self._link.send_offer()
+    def adopt(self, **changes: object) -> None:
+        """Go by other settings from now on."""
+        self._config = self._config.model_copy(update=changes)
+        self._send_offer()
+
+    @property
+    def taken(self) -> int:
+        return 0 if self._work is None else self._work.taken
+
+    def judged(self) -> None:
+        if self._work is not None:
+            self._work.judged()
+        self._send_offer()
+
+    def happened(self, incident: Incident) -> None:
+        if self._journal is not None:
+            self._journal.history.record(incident, [work_id for work_id, _ in self._journal.interrupted()])
+
+    def account(self) -> None:
+        (cause, reason), now_s = self._at(), self._clock()
+        same = (cause, reason) == self._noted[:2] and 0 <= now_s - self._noted[2] < _NOTE_EVERY_S
+        if self._journal is not None and not same:
+            self._noted = (cause, reason, now_s)
+            self._journal.history.note(cause, reason, now_s)
+
+    def _at(self) -> tuple[str, str]:
+        """What the device is at: in one word, and for a person why it earns nothing."""
+        verdict = self._station.verdict
+        if self.taken:
+            return "working", ""
+        if verdict.cause is not None:
+            return verdict.cause, verdict.reason
+        if self._station.full_for(self):
+            return "elsewhere", "The card works for another coordinator."
+        if self._link is None or self._work is None or not self._link.connected:
+            return "not_connected", "The coordinator does not answer."
+        if self._work.card_trouble:
+            return "standing", self._work.card_trouble
+        return "no_work", "No work that fits this card at this price has come."
 
     async def _serve(self, journal: Journal, http: httpx.AsyncClient, probed: Probed) -> None:
         try:
@@ -157,9 +161,10 @@ class Node:
                 work, link = self._assemble(journal, http, probed, tasks)
                 work.recover()
                 background = [tasks.create_task(link.run()), tasks.create_task(_tidy(work))]
+                work.judged()
                 await self._stop.wait()
                 logger.info("node_leaving")
-                await work.leave("The owner needs the machine.", self._config.limits.stop_grace_s)
+                await work.leave("The owner needs the machine.")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_FAREWELL_S):
                         await link.drained()
@@ -186,6 +191,7 @@ class Node:
             offer=lambda: self._offer(probed),
             heartbeat=lambda: work.heartbeat(),
             on_message=lambda message: work.take(message),
+            on_time=self._compare_clocks,
         )
         workshop = Workshop(
             runner=self._runner,
@@ -198,9 +204,24 @@ class Node:
             numeric_class=probed.numeric_class,
             clock=self._clock,
         )
-        work = Work(workshop, config=lambda: self._config, flops_per_s=probed.flops_per_s, tasks=tasks)
-        self._link = link
+        work = Work(workshop, self._station, config=lambda: self._config, flops_per_s=probed.flops_per_s, tasks=tasks)
+        self._work, self._link = work, link
         return work, link
+
+    def _send_offer(self) -> None:
+        if self._link is not None:
+            self._link.send_offer()
+
+    def _compare_clocks(self, theirs_s: float) -> None:
+        ahead_s = self._clock() - theirs_s
+        if theirs_s and abs(ahead_s) > _CLOCK_TOLERANCE_S:
+            which = "ahead of" if ahead_s > 0 else "behind"
+            text = (
+                f"This machine's clock is {abs(ahead_s):.0f} s {which} the coordinator's: deadlines are judged wrongly."
+                " Have it set over the network (timedatectl set-ntp true)."
+            )
+            logger.error("clock_differs", reason=text)
+            self.happened(Incident(kind="clock", at_s=int(self._clock()), text=text))
 
     @property
     def _tasks_dir(self) -> Path:
@@ -213,9 +234,9 @@ class Node:
             base_url=self._config.coordinator_url, timeout=_HTTP_TIMEOUT_S, verify=verify, transport=self._transport
         )
 
-    async def _measure(self) -> Probed | None:
+    async def _measure(self, journal: Journal) -> Probed | None:
         """What the training program measures of this machine; None: stopped meanwhile."""
-        self._probing = asyncio.create_task(self._probe())
+        self._probing = asyncio.create_task(self._measured(journal))
         try:
             return await self._probing
         except asyncio.CancelledError:
@@ -225,9 +246,26 @@ class Node:
         finally:
             self._probing = None
 
+    async def _measured(self, journal: Journal) -> Probed:
+        """As it is measured now; while no work may run, as it was when nothing about it was different.
+
+        So a node that has to wait until the night is connected, and delivers what it owes.
+        """
+        device, image = self._station.device, self._config.image
+        what = " ".join(map(str, (device.uuid, device.name, device.driver, image, version("gristmill"))))
+        remembered = journal.history.mark(f"measured {what}")
+        if remembered and not self._station.verdict.works:
+            logger.info("machine_measured_before", waits_for=self._station.verdict.reason)
+            return Probed.model_validate_json(remembered)
+        if not self._station.verdict.works:
+            logger.info("machine_not_measured_yet", waits_for=self._station.verdict.reason)
+        probed = await self._station.measured(self._probe)
+        journal.history.set_mark(f"measured {what}", probed.model_dump_json())
+        return probed
+
     async def _probe(self) -> Probed:
         folder = new_task_dir(self._tasks_dir, "probe")
-        logger.info("machine_measured_now", device=self._device.name)
+        logger.info("machine_measured_now", device=self._station.device.name)
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 run = await self._runner.start(folder, "probe")
@@ -253,17 +291,17 @@ class Node:
 
     def _offer(self, probed: Probed) -> pb.Offer:
         return pb.Offer(
-            device=self._device.name,
-            is_cpu=self._device.is_cpu,
-            memory_bytes=self._device.memory_bytes,
-            driver=self._device.driver,
+            device=self._station.device.name,
+            is_cpu=self._station.device.is_cpu,
+            memory_bytes=self._station.device.memory_bytes,
+            driver=self._station.device.driver,
             numeric_class=bytes.fromhex(probed.numeric_class),
             flops_per_s=probed.flops_per_s,
             ask_usd_micros_per_gpu_hour=self._config.ask_usd_micros_per_gpu_hour,
             slots=self._config.slots,
             sandbox=self._config.backend,
             own_renters=self._config.own_renters,
-            paused=self._config.paused or self._stop.is_set(),
+            paused=self._stop.is_set() or not self._station.verdict.works or self._station.full_for(self),
             recipes=self._config.recipes,
         )
 
@@ -285,22 +323,3 @@ async def _tidy(work: Work) -> None:
     while True:
         await asyncio.sleep(_TIDY_EVERY_S)
         work.tidy()
-
-
-def _runner(config: NodeConfig, node_id: str, gpu_uuid: str | None) -> Runner:
-    if config.backend == "process":
-        return ProcessRunner(gpu_uuid=gpu_uuid)
-    return DockerRunner(
-        node_id=node_id, image=config.image, limits=config.limits, gpu_uuid=gpu_uuid, url=config.docker_url
-    )
-
-
-def _node_id(state_dir: Path, key: str) -> str:
-    """The id of the node in this folder, made at its first start; another key makes it another node."""
-    file = state_dir / "node_id"
-    if file.exists() and file.read_text().startswith(node_prefix(key)):
-        return file.read_text()
-    state_dir.mkdir(parents=True, exist_ok=True)
-    fresh = node_prefix(key) + new_id("n")[2:10]
-    file.write_text(fresh)
-    return fresh

@@ -166,34 +166,24 @@ class Card:
             self.close()
             raise self._lost(err) from err
 
-    def limit_power(self, watts: float) -> float | None:
-        """Have the card draw no more, and give what the limit was before; None: it is that low already.
+    def set_power_limit(self, watts: float) -> None:
+        """Have the card draw no more than that.
 
         Raises:
             NotAllowed: this account may not, or the card cannot be set so.
-            Unavailable: the card is gone.
-        """
-        try:
-            self._open()
-            before = float(pynvml.nvmlDeviceGetPowerManagementLimit(self._handle)) / 1000
-            if before <= watts:
-                return None
-            pynvml.nvmlDeviceSetPowerManagementLimit(self._handle, round(watts * 1000))
-            return before
-        except pynvml.NVMLError as err:
-            raise self._power_stays(watts, err) from err
-
-    def restore_power(self, watts: float) -> None:
-        """Give the card its power limit back.
-
-        Raises:
-            NotAllowed, Unavailable: as limit_power.
+            MissingPart, Unavailable: as read().
         """
         try:
             self._open()
             pynvml.nvmlDeviceSetPowerManagementLimit(self._handle, round(watts * 1000))
         except pynvml.NVMLError as err:
-            raise self._power_stays(watts, err) from err
+            if err.value not in _UNKNOWN:
+                raise self._lost(err) from err
+            raise NotAllowed(
+                f"The card's power limit cannot be set to {watts:g} W: {err}.",
+                effect="It stays as it is.",
+                todo="Run the node as root, or set the limit yourself: nvidia-smi -pl WATTS.",
+            ) from err
 
     def close(self) -> None:
         if self._handle is None:
@@ -243,15 +233,6 @@ class Card:
             f"The graphics card {self.uuid} does not answer: {err}.",
             effect="No work runs until it is back.",
             todo=_REMEDIES.get(err.value, _REMEDIES[pynvml.NVML_ERROR_GPU_IS_LOST]),
-        )
-
-    def _power_stays(self, watts: float, err: pynvml.NVMLError) -> GristmillError:
-        if err.value not in _UNKNOWN:
-            return self._lost(err)
-        return NotAllowed(
-            f"The card's power limit cannot be set to {watts:g} W: {err}.",
-            effect="It stays as it is.",
-            todo="Run the node as root, or set the limit yourself: nvidia-smi -pl WATTS.",
         )
 
 

@@ -66,6 +66,11 @@ class DockerRunner:
         self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="docker")
         self._docker: Any = None
         self._engine = Engine()
+        self._pids: dict[str, int] = {}  # container id -> its first process
+
+    @property
+    def pids(self) -> frozenset[int]:
+        return frozenset(self._pids.values())
 
     async def open(self) -> None:
         await self._blocking(self._open)
@@ -120,19 +125,22 @@ class DockerRunner:
             )
             output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
             made.start()
+            made.reload()
         except _ENGINE_ERRORS as err:
             take_back(out)
             raise Unavailable(f"The container could not be started: {err}.") from err
-        return _DockerRun(made, output, out, self._blocking)
+        self._pids[made.id] = made.attrs["State"]["Pid"]
+        return _DockerRun(made, output, out, self._blocking, gone=lambda: self._pids.pop(made.id, None))
 
 
 class _DockerRun:
-    def __init__(self, made: Container, output: Any, out: Path, blocking: Call) -> None:
+    def __init__(self, made: Container, output: Any, out: Path, blocking: Call, *, gone: Callable[[], object]) -> None:
         self._container = made
         self._output = output
         self._lines = _lines(chunk for _, chunk in frames_iter(output, tty=False))
         self._out = out
         self._blocking = blocking
+        self._gone = gone
 
     async def events(self) -> AsyncIterator[TrainerEvent]:
         while (line := await self._blocking(next, self._lines, None)) is not None:
@@ -149,6 +157,7 @@ class _DockerRun:
 
     async def close(self) -> None:
         await self._blocking(self._close)
+        self._gone()
 
     def _ended(self) -> Ended:
         try:

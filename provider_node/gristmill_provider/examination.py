@@ -8,14 +8,14 @@ from dataclasses import asdict
 import typer
 
 from gristmill_protocol.errors import BadRequest, Conflict, GristmillError
-from gristmill_protocol.money import parse_usd
 from gristmill_provider import doctor
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.doctor import Engine, Finding, KeyFiles, Level, Registration
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
 from gristmill_provider.introduction import Greeting
-from gristmill_provider.pricing import power_cost_usd_micros, watts_at_work
+from gristmill_provider.pricing import watts_at_work
 from gristmill_provider.probes import Machine
+from gristmill_provider.rules import electricity_usd_micros_per_hour
 
 _COLOURS = {Level.OK: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Level.PROBLEM: typer.colors.RED}
 
@@ -111,8 +111,7 @@ def _on_chain(machine: Machine) -> Registration | GristmillError:
 def _price(machine: Machine, config: NodeConfig) -> Finding:
     cards = machine.cards if not config.cpu else []
     chosen = next((one for one in cards if config.gpu in ("", one.uuid)), None) if isinstance(cards, list) else None
-    electricity = parse_usd(config.electricity_usd_per_kwh)
-    power = power_cost_usd_micros(watts_at_work(chosen), electricity)
+    power = electricity_usd_micros_per_hour(config.price, watts_at_work(chosen))
     return doctor.price(ask_usd_micros=config.ask_usd_micros_per_gpu_hour, power_usd_micros=power)
 
 

@@ -34,6 +34,10 @@ _CHANNEL_OPTIONS = (
 _LOST = (grpc.aio.AioRpcError, ConnectionError, TimeoutError)
 
 
+class Replaced(NotAllowed):
+    """Another process runs with this node's id and key, and has taken its place."""
+
+
 @dataclass(frozen=True)
 class Coordinator:
     """Where the coordinator is, and how often a lost connection is tried again.
@@ -67,6 +71,7 @@ class Link:
         offer: what the node sells right now.
         heartbeat: what it is doing right now.
         on_message: called with each message that is not the link's own business.
+        on_time: called with the coordinator's clock, unix seconds, when it has greeted.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Link:
         offer: Callable[[], pb.Offer],
         heartbeat: Callable[[], pb.Heartbeat],
         on_message: Callable[[pb.CoordinatorMessage], None],
+        on_time: Callable[[float], None],
     ) -> None:
         self._coordinator = coordinator
         self._hello = hello
@@ -89,6 +95,7 @@ class Link:
         self._offer = offer
         self._heartbeat = heartbeat
         self._on_message = on_message
+        self._on_time = on_time
         self._journal_changed = asyncio.Event()
         self._outgoing: Outgoing | None = None  # None: not connected
         self._welcome = pb.Welcome()
@@ -141,6 +148,7 @@ class Link:
 
         Raises:
             NotAllowed: the coordinator refused the node at its first greeting.
+            Replaced: another process has taken the node's place.
         """
         shortest, longest = self._coordinator.retry_s
         pause = shortest
@@ -149,7 +157,7 @@ class Link:
                 await self._connect()
                 pause = shortest
             except NotAllowed as refusal:
-                if self._market is None:
+                if self._market is None or isinstance(refusal, Replaced):
                     raise
                 logger.error("coordinator_refused", reason=str(refusal))
                 pause = longest
@@ -175,6 +183,8 @@ class Link:
                     await self._listen(stream)
             except* _LOST as lost:
                 logger.warning("coordinator_lost", reason=_short(lost.exceptions[0]))
+            except* Replaced as replaced:
+                raise replaced.exceptions[0] from replaced
             except* NotAllowed as refused:
                 logger.error("coordinator_refused", reason=str(refused.exceptions[0]))
             finally:
@@ -195,6 +205,7 @@ class Link:
             operator=challenge.operator,
         )
         self._journal.payables.meet(self._market)
+        self._on_time(self._welcome.now_ms / 1000)
 
     async def _listen(self, stream: Any) -> None:
         """Take what comes in until the stream ends, then raise ConnectionError: that ends its siblings."""
@@ -271,7 +282,8 @@ async def _read(stream: Any, wanted: str = "") -> pb.CoordinatorMessage:
     kind = message.WhichOneof("body")
     if kind == "refused":
         refused = message.refused
-        raise NotAllowed(refused.what, effect=refused.effect, todo=refused.todo)
+        kind_of = Replaced if refused.replaced else NotAllowed
+        raise kind_of(refused.what, effect=refused.effect, todo=refused.todo)
     if wanted and kind != wanted:
         raise ConnectionError(f"the coordinator sent {kind!r} where {wanted!r} was due")
     return message

@@ -18,13 +18,14 @@ from gristmill_protocol.api import InfoView, NodeTerms
 from gristmill_protocol.errors import BadRequest, BadSettings, MissingPart
 from gristmill_protocol.money import format_usd, parse_usd
 from gristmill_provider.config import NodeConfig, check_config
-from gristmill_provider.daemon import build
 from gristmill_provider.devices import Device, find_gpu
 from gristmill_provider.exit_codes import ExitCode, NodeEnded, ends_as
+from gristmill_provider.fleet import build
 from gristmill_provider.introduction import Front, common_image
 from gristmill_provider.keys import new_key, open_key
-from gristmill_provider.pricing import Machine, Suggestion, power_cost_usd_micros, suggest, watts_at_work
+from gristmill_provider.pricing import Machine, Suggestion, suggest, watts_at_work
 from gristmill_provider.questions import Questions
+from gristmill_provider.rules import Price, electricity_usd_micros_per_hour
 
 _ELECTRICITY_USD = "0.30"
 _HEAD = "# Written by `gristmill-node up`; docs/providers.md explains each setting.\n"
@@ -149,11 +150,13 @@ class Onboarding:
             electricity = parse_usd(values["electricity_usd_per_kwh"])
         _say("Measuring this machine, which takes up to a minute …")
         provisional = self._checked(provider_id=1, ask_usd_per_gpu_hour="0")
-        probed = asyncio.run(build(provisional).measure())
+        probed = asyncio.run(build(provisional).nodes[0].measure())
         machine = Machine(device.name if device else "CPU", device is None, probed.flops_per_s)
         with ends_as(ExitCode.COORDINATOR):
             market = front.market()
-        suggestion = suggest(market, machine, power_cost_usd_micros(watts_at_work(device), electricity))
+        suggestion = suggest(
+            market, machine, electricity_usd_micros_per_hour(Price(0, electricity), watts_at_work(device))
+        )
         _say(f"Speed          {probed.flops_per_s / 1e12:.3g} TFLOP/s, measured just now")
         self._choose_ask(suggestion, watts=watts_at_work(device))
 

@@ -106,8 +106,6 @@ def require_terms(
         NotAllowed, BadRequest: with what is missing.
     """
     order = asked.order.order
-    if config.paused:
-        raise NotAllowed("The owner has paused this node.")
     if not lease.flops:
         raise BadRequest("The lease does not say how much work it is, so its price cannot be judged.")
     floor = cost_usd_micros(config.ask_usd_micros_per_gpu_hour, lease.flops * 1000 // flops_per_s)

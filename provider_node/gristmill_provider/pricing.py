@@ -10,7 +10,6 @@ from gristmill_provider.devices import Device
 
 _CPU_WATTS = 65
 _CARD_WATTS = 300  # of a card whose driver does not tell
-_WATTS_PER_KW = 1000
 _WITHOUT_A_MARKET = 2  # times the electricity
 _BAD = ("quarantined", "removed")
 
@@ -42,11 +41,6 @@ def watts_at_work(device: Device | None) -> int:
     if device is None or device.is_cpu:
         return _CPU_WATTS
     return device.power_limits_w[1] if device.power_limits_w else _CARD_WATTS
-
-
-def power_cost_usd_micros(watts: float, usd_micros_per_kwh: int) -> int:
-    """What an hour of electricity costs, rounded up."""
-    return -(-round(watts) * usd_micros_per_kwh // _WATTS_PER_KW)
 
 
 def suggest(market: Sequence[OfferView], machine: Machine, floor_usd_micros: int) -> Suggestion:

@@ -71,6 +71,11 @@ class Run(Protocol):
 class Runner(Protocol):
     """A way to run the training program."""
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """The first process of each run that is not a child of the node."""
+        ...
+
     async def open(self) -> None:
         """Remove what an earlier life of this node left running and see that a run can be started.
 
@@ -113,6 +118,10 @@ class ProcessRunner:
             "CUDA_VISIBLE_DEVICES": gpu_uuid or "",
             **(env or {}),
         }
+
+    @property
+    def pids(self) -> frozenset[int]:
+        return frozenset()
 
     async def open(self) -> None:
         """Nothing to do: the kernel kills these processes together with the node."""

@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 
 from gristmill_protocol.certificate import sign
-from gristmill_protocol.errors import Conflict, GristmillError, Unavailable
+from gristmill_protocol.errors import Conflict, GristmillError, NotAllowed, Unavailable
+from gristmill_protocol.incidents import Incident
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Attempt, State, Workshop
 from gristmill_provider.audits import Audits, refused
@@ -18,8 +19,10 @@ from gristmill_provider.certifying import require_true
 from gristmill_provider.challenges import Challenges
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.defence import Defence
+from gristmill_provider.lookout import boot_id
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
 from gristmill_provider.payables import Lease
+from gristmill_provider.station import Station
 from gristmill_provider.volume import take_back
 
 logger = structlog.get_logger(__name__)
@@ -32,6 +35,8 @@ _TIDY_UP_S = 15
 
 _WORK_CAME = "The machine was given other work."
 _BUSY = "All slots of this node are taken."
+_REBOOTED = "The machine was started anew since the node ran last."
+_KILLED = "The node was ended without a chance to stop in order: killed, or out of memory."
 _RESTARTED = "The node was restarted while it was at this; what it had signed until then still counts."
 
 
@@ -39,15 +44,23 @@ class Work:
     """The attempts and audits at hand.
 
     Args:
-        config: the owner's rules right now.
+        station: the device, and whether it may work.
+        config: the owner's settings right now.
         flops_per_s: as measured.
         tasks: parent of every attempt and audit.
     """
 
     def __init__(
-        self, workshop: Workshop, *, config: Callable[[], NodeConfig], flops_per_s: int, tasks: asyncio.TaskGroup
+        self,
+        workshop: Workshop,
+        station: Station,
+        *,
+        config: Callable[[], NodeConfig],
+        flops_per_s: int,
+        tasks: asyncio.TaskGroup,
     ) -> None:
         self._shop = workshop
+        self._station = station
         self._config = config
         self._flops_per_s = flops_per_s
         self._tasks = tasks
@@ -58,6 +71,7 @@ class Work:
         self._bench = Bench(workshop, config, idle=self._idle)
         self._under_way: set[asyncio.Task[None]] = set()
         self._leaving = False
+        self.card_trouble = ""  # why the coordinator gives this card no work of others
         self._takes: dict[str, Callable[[Any], None]] = {
             "lease": self._take_lease,
             "audit": self._take_audit,
@@ -68,7 +82,7 @@ class Work:
             "challenge_request": self._take_challenge,
             "challenge_start": self._challenges.start,
             "challenge_open": self._challenges.open,
-            "card": _tell_of_card,
+            "card": self._note_standing,
             "certificate": self._certify,
             "dispute": lambda opened: self._spawn(self._defence.consider(opened)),
             "referee": lambda request: self._spawn(self._bench.hear(request)),
@@ -90,15 +104,22 @@ class Work:
         journal = self._shop.journal
         return pb.Heartbeat(attempt_ids=journal.unreported("attempt"), audit_ids=journal.unreported("audit"))
 
+    @property
+    def taken(self) -> int:
+        """How many slots it uses."""
+        return len(self._attempts) + bool(self._audits.audit_ids) + self._defence.running + self._bench.running
+
     def recover(self) -> None:
         """After a start: report what an earlier life left unfinished, and remove its folders."""
-        for work_id, kind in self._shop.journal.interrupted():
+        interrupted = self._shop.journal.interrupted()
+        self._record_end_of_earlier_life([work_id for work_id, _ in interrupted])
+        for work_id, kind in interrupted:
             logger.warning("work_was_interrupted", work_id=work_id, kind=kind)
             if kind == "attempt":
                 failed = pb.AttemptUpdate(
                     attempt_id=work_id, state=State.FAILED, reason=_RESTARTED, code=Unavailable.code
                 )
-                message = pb.NodeMessage(attempt=failed)
+                message = pb.NodeMessage(attempt=self._shop.with_incidents(failed))
             else:
                 message = pb.NodeMessage(audit=refused(work_id, _RESTARTED))
             self._shop.link.deliver(message, ends=work_id, now_s=self._shop.clock())
@@ -115,17 +136,39 @@ class Work:
         self._shop.journal.history.forget_old(self._shop.clock())
         self._shop.cache.prune(keep=self._shop.journal.needed(), max_bytes=self._config().limits.cache_bytes)
 
-    async def leave(self, reason: str, grace_s: float) -> None:
-        """Let every attempt save and yield, break off audits; returns when nothing runs any more."""
+    def judged(self) -> None:
+        """Free the device if work must not run now."""
+        verdict = self._station.verdict
+        if verdict.works and not self._leaving:
+            self._shop.reruns.allow()
+        elif not verdict.works:
+            self._free(verdict.told)
+
+    async def leave(self, reason: str) -> None:
+        """Let every attempt save and yield, break off all else; returns when nothing runs any more."""
         self._leaving = True
-        self._audits.leave(reason)
-        self._spawn(self._challenges.leave(reason))
-        for attempt in self._attempts.values():
-            self._spawn(attempt.stop(reason, grace_s))
+        grace_s = self._config().limits.stop_grace_s
+        self._free(reason)
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=grace_s + _TIDY_UP_S)
             for task in late:
                 task.cancel()
+
+    def _free(self, reason: str) -> None:
+        """Have everything off the device within the owner's limit."""
+        self._shop.reruns.forbid(reason)
+        self._spawn(self._challenges.leave(reason))
+        for attempt in self._attempts.values():
+            self._spawn(attempt.stop(reason, self._config().limits.stop_grace_s))
+
+    def _record_end_of_earlier_life(self, work_ids: list[str]) -> None:
+        history, now_s, boot = self._shop.journal.history, int(self._shop.clock()), boot_id()
+        before = history.mark("boot_id")
+        if before and before != boot:
+            history.record(Incident(kind="reboot", at_s=now_s, text=_REBOOTED), work_ids)
+        elif work_ids:
+            history.record(Incident(kind="killed", at_s=now_s, text=_KILLED), work_ids)
+        history.set_mark("boot_id", boot)
 
     def _take_lease(self, lease: pb.LeaseOffer) -> None:
         reply = pb.LeaseReply(lease_id=lease.lease_id, attempt_id=lease.attempt_id, accepted=True)
@@ -139,6 +182,7 @@ class Work:
 
     def _accept(self, lease: pb.LeaseOffer) -> None:
         config, market = self._config(), self._shop.link.market
+        self._require_allowed()
         asked = read_asked(lease, market)
         require_welcome(asked, lease.image, config)
         promise = require_terms(
@@ -154,6 +198,7 @@ class Work:
         self._spawn(self._challenges.leave(_WORK_CAME))
         attempt = Attempt(self._shop, asked.task)
         self._attempts[lease.attempt_id] = attempt
+        self._station.slots_changed()
         self._spawn(self._see_through(attempt))
 
     async def _see_through(self, attempt: Attempt) -> None:
@@ -161,6 +206,7 @@ class Work:
             await attempt.run()
         finally:
             del self._attempts[attempt.attempt_id]
+            self._station.slots_changed()
             self.tidy()
 
     def _take_payable(self, told: pb.Payable) -> None:
@@ -196,6 +242,7 @@ class Work:
         try:
             asked = read_asked(request, self._shop.link.market)
             require_welcome(asked, request.image, self._config())
+            self._require_allowed()
             if not self._audits.audit_ids:
                 self._require_slot()
         except GristmillError as err:
@@ -208,15 +255,20 @@ class Work:
 
     def _take_challenge(self, request: pb.ChallengeRequest) -> None:
         """A test of the card is worth nothing while it is at something else."""
-        if self._leaving or self._attempts or self._audits.audit_ids:
+        if not self._station.verdict.works:
+            self._challenges.refuse(request.challenge_id, self._station.verdict.told)
+        elif self._leaving or self._station.taken:
             self._challenges.refuse(request.challenge_id, _WORK_CAME)
         else:
             self._spawn(self._challenges.answer(request))
 
     def _idle(self) -> bool:
-        """Whether a slot is free."""
-        taken = len(self._attempts) + bool(self._audits.audit_ids) + self._defence.running + self._bench.running
-        return not self._leaving and taken < self._config().slots
+        """Whether work may begin, and a slot is free."""
+        return not self._leaving and self._station.has_room
+
+    def _require_allowed(self) -> None:
+        if not self._station.verdict.works:
+            raise NotAllowed(self._station.verdict.told)
 
     def _require_slot(self) -> None:
         if not self._idle():
@@ -239,12 +291,17 @@ class Work:
             reply.reason = str(err)
         self._shop.link.send(pb.NodeMessage(state=reply))
 
+    def _note_standing(self, verdict: pb.CardVerdict) -> None:
+        """Nothing is said as long as the card gets jobs of others."""
+        good = verdict.standing in ("proven", "provisional")
+        log = logger.info if good else logger.warning
+        log("card_judged", standing=verdict.standing, reason=verdict.reason)
+        self.card_trouble = "" if good else f"The coordinator holds the card for {verdict.standing}: {verdict.reason}"
+        if not good:
+            lost = Incident(kind="standing", at_s=int(self._shop.clock()), text=self.card_trouble[:300])
+            self._shop.journal.history.record(lost)
+
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._tasks.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-
-
-def _tell_of_card(verdict: pb.CardVerdict) -> None:
-    log = logger.info if verdict.standing in ("proven", "provisional") else logger.warning
-    log("card_judged", standing=verdict.standing, reason=verdict.reason)

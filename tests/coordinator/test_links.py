@@ -23,6 +23,9 @@ def test_a_newer_stream_of_a_node_ends_the_older() -> None:
     newer = links.register("node_a")
     links.send("node_a", ACK)
 
+    said = older.get_nowait()
+    assert said is not None
+    assert said.refused.replaced
     assert older.get_nowait() is None
     assert newer.get_nowait() == ACK
     assert not links.unregister("node_a", older)

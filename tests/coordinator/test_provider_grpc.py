@@ -31,7 +31,7 @@ from gristmill_protocol.signing import GREETING_TYPE, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_protocol.v1.provider_pb2_grpc import ProviderLinkStub
 from gristmill_provider.config import NodeConfig
-from gristmill_provider.daemon import Node, build
+from gristmill_provider.fleet import Fleet, build
 from gristmill_provider.journal import JOURNAL
 from gristmill_provider.payables import Payable, Payables
 from gristmill_provider.runner import ProcessRunner
@@ -221,7 +221,7 @@ async def test_nodes_from_elsewhere_need_encryption(world: World) -> None:
         await provider_grpc.serve(world.co, "0.0.0.0:0")
 
 
-def real_node(world: World, address: str, folder: Path) -> Node:
+def real_node(world: World, address: str, folder: Path) -> Fleet:
     """A node with the fake trainer, registered; its artifacts travel in memory to the real endpoints."""
     folder.mkdir()
     (folder / "password").write_text("secret")
@@ -244,7 +244,7 @@ def real_node(world: World, address: str, folder: Path) -> Node:
 
 
 @asynccontextmanager
-async def running(node: Node) -> AsyncIterator[None]:
+async def running(node: Fleet) -> AsyncIterator[None]:
     task = asyncio.create_task(node.run())
     try:
         yield

@@ -15,7 +15,7 @@ from fakes import trainer
 from fakes.provider_side import OPERATOR, RENTER, FakeArtifacts, ScriptedCoordinator
 from gristmill_protocol.keystore import create_key
 from gristmill_provider.config import Limits, NodeConfig
-from gristmill_provider.daemon import Node, build
+from gristmill_provider.fleet import Fleet, build
 from gristmill_provider.runner import ProcessRunner
 
 Require = Callable[[bool, str], None]
@@ -71,7 +71,7 @@ def running(config: NodeConfig, artifacts: FakeArtifacts) -> Running:
     """async with running() as node: a real node with the fake trainer; it has left in order afterwards."""
 
     @asynccontextmanager
-    async def run(settings: NodeConfig = config, **options: Any) -> AsyncIterator[Node]:
+    async def run(settings: NodeConfig = config, **options: Any) -> AsyncIterator[Fleet]:
         options.setdefault("runner", ProcessRunner(FAKE_TRAINER))
         node = build(settings, transport=artifacts.transport(), **options)
         task = asyncio.create_task(node.run())

@@ -22,6 +22,9 @@ memory_gib = 16
 """
 
 
+OTHER = {"coordinator": "b.org:8081", "coordinator_url": "https://b.org", "provider_id": 9}
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     made = tmp_path / "node.toml"
@@ -40,9 +43,9 @@ def test_a_configuration_is_read_with_exact_money_and_paths_beside_it(file: Path
 
 
 def test_flags_lie_over_the_file(file: Path) -> None:
-    config = load_config(file, {"ask_usd_per_gpu_hour": "0.5", "paused": True, "name": None})
+    config = load_config(file, {"ask_usd_per_gpu_hour": "0.5", "cpu": True, "name": None})
 
-    assert (config.ask_usd_micros_per_gpu_hour, config.paused, config.name) == (500_000, True, "Ann's workstation")
+    assert (config.ask_usd_micros_per_gpu_hour, config.cpu, config.name) == (500_000, True, "Ann's workstation")
 
 
 @pytest.mark.parametrize(
@@ -58,11 +61,31 @@ def test_flags_lie_over_the_file(file: Path) -> None:
         ({"slots": 0}, "slots"),
         ({"recipes": []}, "recipes"),
         ({"price": "0.30"}, "price"),
+        ({"electricity_usd_per_kwh": "dear"}, "'dear' is not an amount of USD"),
+        ({"owner": {"hours": {"mon": "22-7"}}}, "'22-7' is no time such as 22:00-07:00"),
+        ({"owner": {"timezone": "Mars"}}, "'Mars' is no time zone"),
+        ({"gpu": "GPU-a", "more_gpus": ["GPU-a"]}, "a card is named twice"),
+        ({"cpu": True, "more_gpus": ["GPU-a"]}, "more_gpus must be empty"),
+        ({"more_coordinators": [dict(OTHER, coordinator_url="http://b.org")]}, "must start with https"),
+        ({"more_coordinators": [dict(OTHER, coordinator="mill.example.org:8443")]}, "a coordinator is named twice"),
     ],
 )
 def test_a_wrong_setting_is_named(changes: dict[str, Any], words: str, file: Path) -> None:
     with pytest.raises(BadSettings, match=words):
         load_config(file, changes)
+
+
+def test_every_card_is_a_node_for_every_coordinator(file: Path) -> None:
+    config = load_config(file, {"gpu": "GPU-a", "more_gpus": ["GPU-b"], "more_coordinators": [OTHER]})
+
+    state = file.parent / "state"
+    assert [(one.gpu, one.coordinator, one.provider_id, one.state_dir) for one in config.nodes()] == [
+        ("GPU-a", "mill.example.org:8443", 7, state),
+        ("GPU-a", "b.org:8081", 9, state / "coordinators" / "b.org%3A8081"),
+        ("GPU-b", "mill.example.org:8443", 7, state / "cards" / "GPU-b"),
+        ("GPU-b", "b.org:8081", 9, state / "cards" / "GPU-b" / "coordinators" / "b.org%3A8081"),
+    ]
+    assert all(one.nodes() == (one,) for one in config.nodes())
 
 
 def test_a_broken_or_missing_file_is_named(tmp_path: Path) -> None:

@@ -117,20 +117,17 @@ def test_a_card_that_was_lost_is_found_again(card: Card, cards: Any) -> None:
     assert card.read().temperature_c == 50
 
 
-def test_a_power_limit_is_lowered_and_given_back(card: Card) -> None:
-    before = card.limit_power(300)
+def test_a_power_limit_is_set(card: Card) -> None:
+    card.set_power_limit(300)
 
-    assert (before, card.read().power_limit_w) == (450, 300)
-    assert card.limit_power(320) is None
-    card.restore_power(450)
-    assert card.read().power_limit_w == 450
+    assert card.read().power_limit_w == 300
 
 
 def test_a_power_limit_that_may_not_be_set_is_explained(card: Card, cards: Any) -> None:
     cards.set(LOCKED=1)
 
     with pytest.raises(NotAllowed, match=r"cannot be set to 300 W: Insufficient Permissions.*as root"):
-        card.limit_power(300)
+        card.set_power_limit(300)
 
 
 def test_the_cpu_is_no_larger_than_an_attempt_may_be() -> None:

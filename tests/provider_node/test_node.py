@@ -22,8 +22,8 @@ from gristmill_protocol.signing import (
 )
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.config import NodeConfig
-from gristmill_provider.daemon import build
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
+from gristmill_provider.fleet import build
 from gristmill_provider.journal import Journal
 from gristmill_provider.meter import receipt_message
 from gristmill_provider.runner import ProcessRunner
@@ -45,7 +45,7 @@ async def test_a_node_greets_and_offers_what_was_measured(coordinator: ScriptedC
     [(hello, greeting, challenge)] = coordinator.greetings
     signed: dict[str, object] = {"challenge": challenge, "provider": 3}
     assert recover(MARKET.registry, GREETING_TYPE, signed, greeting.signature) == hello.key
-    assert hello.node_id == node.node_id
+    assert hello.node_id == node.nodes[0].node_id
     assert offer.numeric_class.hex() == trainer.NUMERIC_CLASS
     assert (offer.device, offer.is_cpu, offer.sandbox) == ("CPU", True, "process")
     assert (offer.flops_per_s, offer.ask_usd_micros_per_gpu_hour) == (trainer.FLOPS_PER_S, 300_000)
@@ -320,17 +320,12 @@ async def test_a_kept_state_is_handed_over_until_it_is_released(
 async def test_a_new_price_is_offered_on_reload(
     coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
 ) -> None:
-    dearer = config.model_copy(update={"ask_usd_per_gpu_hour": "0.50", "paused": True, "name": "ignored"})
+    dearer = config.model_copy(update={"ask_usd_per_gpu_hour": "0.50", "name": "ignored"})
 
     async with running(reload=lambda: dearer) as node:
         await coordinator.expect("offer")
         node.reload()
-        offers = await coordinator.expect("offer", 2)
-        coordinator.say(lease=lease())
-        [reply] = await coordinator.expect("lease_reply")
-
-    assert (offers[1].ask_usd_micros_per_gpu_hour, offers[1].paused) == (500_000, True)
-    assert reply.reason == "The owner has paused this node."
+        await coordinator.until(lambda: coordinator.bodies("offer")[-1].ask_usd_micros_per_gpu_hour == 500_000)
 
 
 async def test_a_refused_node_ends_with_the_reason(coordinator: ScriptedCoordinator, config: NodeConfig) -> None:

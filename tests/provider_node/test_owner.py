@@ -89,7 +89,6 @@ def test_a_lease_that_does_not_hold_together_is_declined(
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        ({"paused": True}, "paused"),
         ({"recipes": ("text-sorter",)}, "does not allow the recipe 'image-sorter'"),
         ({"image": "trainer@sha256:1"}, "allows only the image"),
         ({"ask_usd_per_gpu_hour": "0.400001"}, "400000 is below the owner's, 400001"),
@@ -137,7 +136,6 @@ def test_no_lease_below_the_owners_price_is_taken(ask: int, flops: int, price: i
         provider_id=3,
         own_renters=(),
         recipes=("image-sorter",),
-        paused=False,
         ask_usd_per_gpu_hour=f"{ask // 10**6}.{ask % 10**6:06d}",
     )
     offered = lease(price_usd_micros=price, flops=flops)

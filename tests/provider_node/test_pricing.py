@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gristmill_protocol.api import OfferView
 from gristmill_provider.devices import Device
-from gristmill_provider.pricing import Machine, power_cost_usd_micros, round_usd_micros, suggest, watts_at_work
+from gristmill_provider.pricing import Machine, round_usd_micros, suggest, watts_at_work
 
 CARD = "NVIDIA GeForce RTX 4090"
 MINE = Machine(CARD, is_cpu=False, flops_per_s=100 * 10**12)
@@ -67,11 +67,6 @@ def test_offers_that_nobody_gets_work_from_do_not_count() -> None:
     market = [offer(1, standing="removed"), offer(2, standing="quarantined"), offer(300_000)]
 
     assert suggest(market, MINE, 0).ask_usd_micros == 300_000
-
-
-def test_an_hour_of_power_is_rounded_up() -> None:
-    assert power_cost_usd_micros(450, 300_000) == 135_000
-    assert power_cost_usd_micros(1, 1) == 1
 
 
 def test_a_card_is_taken_to_draw_what_its_driver_allows() -> None:

@@ -197,9 +197,9 @@ class ProviderLink(ProviderLinkServicer):
     def _welcome(self, node_id: str) -> pb.CoordinatorMessage:
         config = self._co.config
         token = issue(self._co.secret, node_subject(node_id), TOKEN_TTL_S, self._co.clock())
-        return pb.CoordinatorMessage(
-            welcome=pb.Welcome(token=token, heartbeat_s=config.heartbeat_s, lease_reply_s=config.lease_reply_s)
-        )
+        welcome = pb.Welcome(token=token, heartbeat_s=config.heartbeat_s, lease_reply_s=config.lease_reply_s)
+        welcome.now_ms = int(self._co.clock() * 1000)
+        return pb.CoordinatorMessage(welcome=welcome)
 
 
 async def _write(outbox: Outbox, context: Any) -> None:

@@ -347,21 +347,25 @@ class Welcome(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     HEARTBEAT_S_FIELD_NUMBER: _builtins.int
     LEASE_REPLY_S_FIELD_NUMBER: _builtins.int
+    NOW_MS_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """bearer token for the artifact endpoints"""
     heartbeat_s: _builtins.int
     lease_reply_s: _builtins.int
     """answer a LeaseOffer within"""
+    now_ms: _builtins.int
+    """the coordinator's clock: a node whose own differs tells its owner"""
     def __init__(
         self,
         *,
         token: _builtins.str = ...,
         heartbeat_s: _builtins.int = ...,
         lease_reply_s: _builtins.int = ...,
+        now_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_s", b"heartbeat_s", "lease_reply_s", b"lease_reply_s", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_s", b"heartbeat_s", "lease_reply_s", b"lease_reply_s", "now_ms", b"now_ms", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,19 +378,23 @@ class Refused(_message.Message):
     WHAT_FIELD_NUMBER: _builtins.int
     EFFECT_FIELD_NUMBER: _builtins.int
     TODO_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
     what: _builtins.str
     effect: _builtins.str
     todo: _builtins.str
+    replaced: _builtins.bool
+    """by another process that has the same id and key"""
     def __init__(
         self,
         *,
         what: _builtins.str = ...,
         effect: _builtins.str = ...,
         todo: _builtins.str = ...,
+        replaced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "todo", b"todo", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "replaced", b"replaced", "todo", b"todo", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -637,6 +645,8 @@ class AttemptUpdate(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     RENTERS_FAULT_FIELD_NUMBER: _builtins.int
     FINISHED_JSON_FIELD_NUMBER: _builtins.int
+    INCIDENTS_JSON_FIELD_NUMBER: _builtins.int
+    INCIDENTS_SIGNATURE_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     state: Global___AttemptUpdate.State.ValueType
     reason: _builtins.str
@@ -647,6 +657,10 @@ class AttemptUpdate(_message.Message):
     """FAILED: bad data or settings, another machine would fail too"""
     finished_json: _builtins.str
     """progress.Finished, when FINISHED; its files are uploaded before this"""
+    incidents_json: _builtins.str
+    """incidents.Incident[]: what happened to the machine meanwhile, when it is over"""
+    incidents_signature: _builtins.str
+    """EIP-712 Incidents(attempt, digest) by the node's key"""
     def __init__(
         self,
         *,
@@ -656,10 +670,12 @@ class AttemptUpdate(_message.Message):
         code: _builtins.str = ...,
         renters_fault: _builtins.bool = ...,
         finished_json: _builtins.str = ...,
+        incidents_json: _builtins.str = ...,
+        incidents_signature: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "code", b"code", "finished_json", b"finished_json", "reason", b"reason", "renters_fault", b"renters_fault", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "code", b"code", "finished_json", b"finished_json", "incidents_json", b"incidents_json", "incidents_signature", b"incidents_signature", "reason", b"reason", "renters_fault", b"renters_fault", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,7 @@ class HealthView(Message):
 
     status: Literal["ok", "chain_trouble", "alarm"]
     alarms: int  # differences between its books and the chain
+    waiting_jobs: int = 0  # for a machine
     chain: ChainHealth
 
 

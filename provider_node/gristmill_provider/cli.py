@@ -17,11 +17,13 @@ import typer
 from gristmill_protocol.errors import BadRequest, Conflict, GristmillError
 from gristmill_provider import examination, switch
 from gristmill_provider.config import NodeConfig, load_config
+from gristmill_provider.dashboard import show_top
 from gristmill_provider.evidence import show_evidence
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
 from gristmill_provider.fleet import build
 from gristmill_provider.keys import new_key
 from gristmill_provider.onboarding import Onboarding
+from gristmill_provider.page import beside
 from gristmill_provider.probes import Machine
 from gristmill_provider.questions import Questions
 from gristmill_provider.runner import Runner
@@ -64,6 +66,9 @@ def up(
     ] = None,
     payout: Annotated[str, typer.Option(help="Set-up only: address to be paid at, if not the node's own key.")] = "",
     rpc: Rpc = None,
+    dashboard: Annotated[
+        int | None, typer.Option(help="Port of a page about the node, for this machine only; 0: any free one.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Set-up only: take the defaults without asking.")] = False,
 ) -> None:
     """Offer this machine and work, until SIGTERM or Ctrl-C. The first time, it sets the machine up and registers it.
@@ -80,6 +85,7 @@ def up(
         "cpu": cpu,
         "own_renters": own_renter or None,
         "rpc_url": rpc,
+        "dashboard_port": dashboard,
     }
     if not config.exists():
         _log_to_stderr(logging.WARNING)
@@ -218,6 +224,17 @@ def doctor(
         examination.show(machine, as_json=as_json)
 
 
+@app.command()
+def top(
+    config: ConfigFile = DEFAULT_CONFIG,
+    once: Annotated[bool, typer.Option("--once", help="Print it once.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; amounts in micro-USD.")] = False,
+) -> None:
+    """Show what runs, what it earns, and every hour that earned nothing, with its reason. Ctrl-C ends it."""
+    with _said():
+        show_top(load_config(config), once=once, as_json=as_json)
+
+
 @service_app.command("install")
 def service_install(
     config: ConfigFile = DEFAULT_CONFIG,
@@ -318,12 +335,14 @@ def run_until_stopped(reload: Callable[[], NodeConfig], *, runner: Runner | None
 
 
 async def _run(reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
-    node = build(reload(), runner=runner, reload=reload)
+    config = reload()
+    node = build(config, runner=runner, reload=reload)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
-    await node.run()
+    async with beside(config):
+        await node.run()
 
 
 @contextmanager

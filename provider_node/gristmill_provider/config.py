@@ -95,6 +95,7 @@ class NodeConfig(BaseModel):
     rpc_url: str = ""  # of a node of the chain; settle and earnings ask it, and disputes are answered through it
     disputes: Address | None = None  # the Disputes contract that the node may speak to; no coordinator's word is enough
     contest_disputes: bool = True  # post a bond by itself where the node's own re-run says that its work was right
+    dashboard_port: int | None = Field(default=None, ge=0, le=65_535)  # on loopback; 0: any free one; None: no page
     state_dir: OwnersPath
     limits: Limits = Limits()
     owner: Rules = Rules()

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from gristmill_protocol.api import InfoView, NodeTerms, OfferView
+from gristmill_protocol.api import HealthView, InfoView, NodeTerms, OfferView
 from gristmill_protocol.errors import GristmillError, Unavailable
 
 _TIMEOUT_S = 10
@@ -77,6 +77,18 @@ class Front:
         answer = self._get("/v1/market")
         try:
             return _OFFERS.validate_json(answer.content)
+        except ValidationError as err:
+            raise self._strange() from err
+
+    def waiting_jobs(self) -> int:
+        """How many jobs wait for a machine.
+
+        Raises:
+            Unavailable: as greet().
+        """
+        answer = self._get("/v1/health")
+        try:
+            return HealthView.model_validate_json(answer.content).waiting_jobs
         except ValidationError as err:
             raise self._strange() from err
 

@@ -84,12 +84,11 @@ def demand_lines(node: Status) -> Iterator[str]:
         yield "Nobody else offers one."
         return
     low, middle, high = map(format_usd, wanted.asks_usd_micros)
-    asks = (
-        f"Others ask {low} to {high} USD an hour, {middle} in the middle"
-        if wanted.others > 1
-        else f"One asks {low} USD"
-    )
-    yield f"{asks}; {wanted.cheaper} of {wanted.others} ask less than you"
+    if wanted.others == 1:
+        yield f"One other asks {low} USD an hour, which is {'less' if wanted.cheaper else 'no less'} than you"
+        return
+    yield f"Others ask {low} to {high} USD an hour, {middle} in the middle"
+    yield f"{wanted.cheaper} of {wanted.others} ask less than you"
 
 
 def when(at_s: float) -> str:

@@ -79,16 +79,16 @@ def demand_lines(node: Status) -> Iterator[str]:
     if wanted is None:
         yield node.trouble
         return
-    yield f"{wanted.busy} of {wanted.slots} {wanted.device} at work; {_jobs(wanted.waiting_jobs)} for a machine"
+    yield f"{wanted.busy} of {wanted.slots} {wanted.device} at work; {_jobs(wanted.waiting_jobs)} for a machine."
     if wanted.asks_usd_micros is None:
         yield "Nobody else offers one."
         return
     low, middle, high = map(format_usd, wanted.asks_usd_micros)
     if wanted.others == 1:
-        yield f"One other asks {low} USD an hour, which is {'less' if wanted.cheaper else 'no less'} than you"
+        yield f"One other asks {low} USD an hour, which is {'less' if wanted.cheaper else 'no less'} than you."
         return
-    yield f"Others ask {low} to {high} USD an hour, {middle} in the middle"
-    yield f"{wanted.cheaper} of {wanted.others} ask less than you"
+    yield f"Others ask {low} to {high} USD an hour, {middle} in the middle."
+    yield f"{wanted.cheaper} of {wanted.others} ask less than you."
 
 
 def when(at_s: float) -> str:
@@ -152,7 +152,7 @@ def _idle(node: Status) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("why", overflow="fold")
     table.add_column("today", justify="right", no_wrap=True)
-    table.add_column("seven days", justify="right", no_wrap=True)
+    table.add_column("7 days", justify="right", no_wrap=True)
     for row in node.idle:
         table.add_row(row.reason, in_hours(row.today_s), in_hours(row.week_s))
     return table

@@ -73,7 +73,7 @@ class _Node:
                     price=config.price,
                     watts=watts,
                 )
-                for name, from_s in (("Today", day_s), ("Seven days", week_s))
+                for name, from_s in (("Today", day_s), ("7 days", week_s))
             )
         standing, demand, trouble = self._at_the_market(now_s)
         return Status(

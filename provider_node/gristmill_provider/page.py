@@ -164,7 +164,7 @@ def _node(node: Status) -> Iterator[str]:
     yield "<section><h2>Demand</h2>"
     lines = [*demand_lines(node), *([f"Your offer is {node.standing}"] if node.standing else [])]
     yield from (f"<p>{escape(line)}</p>" for line in lines)
-    yield f"</section><section><h2>Hours that earned nothing</h2>{_idle(node)}</section>"
+    yield f'</section><section class="wide"><h2>Hours that earned nothing</h2>{_idle(node)}</section>'
     for title, events in (("Lost standing", node.lost), ("What went wrong", node.events)):
         if events:
             yield f"<section><h2>{title}</h2>{_events(events)}</section>"
@@ -187,7 +187,7 @@ def _earnings(periods: Sequence[Period]) -> str:
 
 def _idle(node: Status) -> str:
     rows = [(row.reason, in_hours(row.today_s), in_hours(row.week_s)) for row in node.idle]
-    return _table(("why", "today", "seven days"), rows) if rows else "<p>None.</p>"
+    return _table(("why", "today", "7 days"), rows) if rows else "<p>None.</p>"
 
 
 def _events(events: Sequence[Event]) -> str:

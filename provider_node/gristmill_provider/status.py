@@ -12,6 +12,8 @@ from gristmill_provider.rules import Price, electricity_usd_micros_per_hour
 WORKING = "working"
 
 _HOUR_S = 3600
+_WORTH_TELLING_S = 30
+_GAP_S = 180  # spans are written once a minute: a longer one without any means that no node ran
 _WORDS = {"no_work": "No work that fits this card at this price has come.", WORKING: "Working"}
 
 
@@ -147,7 +149,7 @@ def idle_hours(spans: Sequence[Span], *, day_s: float, week_s: float, now_s: flo
         today += max(0.0, span.to_s - max(span.from_s, day_s))
         week += span.to_s - max(span.from_s, week_s)
         found[span.reason or span.cause] = today, week
-    rows = [Idle(reason, *seconds) for reason, seconds in found.items()]
+    rows = [Idle(reason, *seconds) for reason, seconds in found.items() if seconds[1] >= _WORTH_TELLING_S]
     return tuple(sorted(rows, key=lambda row: -row.week_s))
 
 
@@ -178,14 +180,16 @@ def what_now(spans: Sequence[Span], *, running: bool) -> str:
 
 
 def in_hours(seconds: float) -> str:
-    """2 h 05 min, or 3 min."""
+    """2 h 05 min, 3 min, or 4 s."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def _gaps(spans: Sequence[Span], now_s: float) -> Iterable[Span]:
-    """The times between spans, and since the last one, in which no node ran. Spans are written once a minute."""
+    """The times between spans, and since the last one, in which no node ran."""
     for index, span in enumerate(spans):
         ends_s = spans[index + 1].from_s if index + 1 < len(spans) else now_s
-        if ends_s - span.to_s > 180:
+        if ends_s - span.to_s > _GAP_S:
             yield Span(span.to_s, ends_s, "off", "The node did not run.")

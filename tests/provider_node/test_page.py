@@ -89,7 +89,7 @@ def test_top_prints_one_frame(config: NodeConfig, flag: str) -> None:
 
     assert told.exit_code == 0
     if flag == "--json":
-        assert json.loads(told.stdout)[0]["net_usd_micros"] == {"Today": 5_000, "Seven days": 5_000}
+        assert json.loads(told.stdout)[0]["net_usd_micros"] == {"Today": 5_000, "7 days": 5_000}
     else:
         for words in ("A test's machine", "A job: 1 of", "Nothing <fits>.", "0.005", "Lost standing"):
             assert words in told.stdout

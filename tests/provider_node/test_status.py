@@ -64,7 +64,8 @@ def test_the_hours_of_a_week_add_up(cuts: list[float], day: float) -> None:
     worked = period("", spans, from_s=0, accepted=0, price=PRICE, watts=1).worked_s
     rows = idle_hours(spans, day_s=day * HOUR, week_s=0, now_s=now_s)
 
-    assert worked + sum(row.week_s for row in rows) == pytest.approx(now_s - spans[0].from_s)
+    told = worked + sum(row.week_s for row in rows)
+    assert told == pytest.approx(now_s - spans[0].from_s, abs=60)  # what took less than half a minute is not told
     assert all(0 <= row.today_s <= row.week_s + 1e-6 for row in rows)
 
 
@@ -105,4 +106,4 @@ def test_what_it_is_at_is_a_sentence() -> None:
 
 
 def test_hours_are_told_in_words() -> None:
-    assert (in_hours(90), in_hours(2 * HOUR + 300)) == ("2 min", "2 h 05 min")
+    assert [in_hours(seconds) for seconds in (4, 90, 2 * HOUR + 300)] == ["4 s", "2 min", "2 h 05 min"]

@@ -1,11 +1,15 @@
 """What happened to a machine while it worked, as its node recorded and signed it: "who broke it", for both sides."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from eth_account.signers.local import LocalAccount
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gristmill_protocol.errors import BadRequest
 from gristmill_protocol.ids import id_bytes32
+from gristmill_protocol.signing import INCIDENTS_TYPE, Domain, require_signer, sign
 
 MAX_INCIDENTS = 20  # of an attempt; what happened last counts
 
@@ -34,9 +38,28 @@ class Incident(BaseModel):
     text: str = Field(max_length=300)  # a plain sentence
 
 
-incident_list = TypeAdapter(Annotated[tuple[Incident, ...], Field(max_length=MAX_INCIDENTS)])
+_list = TypeAdapter(Annotated[tuple[Incident, ...], Field(max_length=MAX_INCIDENTS)])
 
 
-def incidents_message(attempt_id: str, incidents_json: str) -> dict[str, object]:
-    """What a node signs (signing.INCIDENTS_TYPE): its list of an attempt's incidents, byte by byte."""
-    return {"attempt": id_bytes32(attempt_id), "digest": sha256(incidents_json.encode()).digest()}
+def sign_incidents(account: LocalAccount, attempt_id: str, incidents: Sequence[Incident]) -> tuple[str, str]:
+    """The incidents of an attempt as JSON, and the node's signature over them."""
+    said = _list.dump_json(tuple(incidents)).decode()
+    return said, sign(account, Domain.anywhere(), INCIDENTS_TYPE, _message(attempt_id, said))
+
+
+def read_incidents(attempt_id: str, said: str, signature: str, *, key: str) -> tuple[Incident, ...]:
+    """The incidents that the key's node says an attempt met.
+
+    Raises:
+        BadRequest: they cannot be read.
+        BadSignature: another key signed them.
+    """
+    require_signer(Domain.anywhere(), INCIDENTS_TYPE, _message(attempt_id, said), signature, key)
+    try:
+        return _list.validate_json(said)
+    except ValidationError as err:
+        raise BadRequest("The incidents cannot be read.") from err
+
+
+def _message(attempt_id: str, said: str) -> dict[str, object]:
+    return {"attempt": id_bytes32(attempt_id), "digest": sha256(said.encode()).digest()}

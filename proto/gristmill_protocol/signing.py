@@ -87,7 +87,7 @@ RECEIPT_TYPE = TypedMessage(
 )
 # A verifier's, before it says what came out; digest is commitments.answer_digest.
 AUDIT_COMMITMENT_TYPE = TypedMessage("AuditCommitment", (("bytes32", "audit"), ("bytes32", "digest")))
-# A node's, of what happened to its machine during an attempt; digest is SHA-256 of incidents.incident_list's JSON.
+# A node's, of what happened to its machine during an attempt; digest is SHA-256 of their JSON.
 INCIDENTS_TYPE = TypedMessage("Incidents", (("bytes32", "attempt"), ("bytes32", "digest")))
 GREETING_TYPE = TypedMessage("Greeting", (("bytes32", "challenge"), ("uint32", "provider")))
 

@@ -12,10 +12,9 @@ import structlog
 from eth_account.signers.local import LocalAccount
 
 from gristmill_protocol.errors import BadRequest, GristmillError, Unavailable
-from gristmill_protocol.incidents import MAX_INCIDENTS, Incident, incident_list, incidents_message
+from gristmill_protocol.incidents import MAX_INCIDENTS, Incident, sign_incidents
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Failed, Finished, Progress, SegmentDone, Started, Stopped, TrainerEvent
-from gristmill_protocol.signing import INCIDENTS_TYPE, Domain, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
 from gristmill_provider.journal import Journal
@@ -72,10 +71,7 @@ class Workshop:
         """The update of an attempt that is over, with what happened to the machine meanwhile, signed."""
         recorded = self.journal.history.incidents(work_id=update.attempt_id)[-MAX_INCIDENTS:]
         if recorded:
-            told = incident_list.dump_json(tuple(recorded)).decode()
-            message = incidents_message(update.attempt_id, told)
-            update.incidents_json = told
-            update.incidents_signature = sign(self.key, Domain.anywhere(), INCIDENTS_TYPE, message)
+            update.incidents_json, update.incidents_signature = sign_incidents(self.key, update.attempt_id, recorded)
         return update
 
     async def _place(self, ref: ArtifactRef, target: Path) -> None:

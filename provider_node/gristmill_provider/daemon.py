@@ -20,7 +20,7 @@ from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
 from gristmill_provider.attempt import Workshop, new_task_dir
 from gristmill_provider.config import NodeConfig
-from gristmill_provider.exit_codes import ExitCode, NodeEnded, ends_as
+from gristmill_provider.exit_codes import ExitCode, ends_as
 from gristmill_provider.journal import JOURNAL, Journal
 from gristmill_provider.link import Coordinator, Link, Replaced
 from gristmill_provider.runner import Run, Runner
@@ -86,10 +86,8 @@ class Node:
                 probed = await self._measure(journal)
             if probed is not None:
                 async with self._http() as http:
-                    with ends_as(ExitCode.REFUSED):
+                    with ends_as(ExitCode.REFUSED), ends_as(ExitCode.IN_USE, Replaced):
                         await self._serve(journal, http, probed)
-        except Replaced as err:
-            raise NodeEnded(ExitCode.IN_USE, err) from err
         finally:
             self._journal = None
             await self._runner.close()

@@ -46,9 +46,9 @@ class NodeEnded(Exception):
 
 
 @contextmanager
-def ends_as(code: ExitCode) -> Iterator[None]:
+def ends_as(code: ExitCode, errors: type[GristmillError] = GristmillError) -> Iterator[None]:
     """Give the errors of a step their exit code."""
     try:
         yield
-    except GristmillError as err:
+    except errors as err:
         raise NodeEnded(code, err) from err

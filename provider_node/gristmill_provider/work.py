@@ -123,6 +123,7 @@ class Work:
             else:
                 message = pb.NodeMessage(audit=refused(work_id, _RESTARTED))
             self._shop.link.deliver(message, ends=work_id, now_s=self._shop.clock())
+        self._shop.tasks_dir.mkdir(parents=True, exist_ok=True)
         for folder in self._shop.tasks_dir.iterdir():
             take_back(folder / "out")
             shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any, Literal
 
 from eth_account import Account
@@ -24,6 +25,7 @@ from gristmill_protocol.challenges import Draw, Sizes
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord, answer_digest
 from gristmill_protocol.errors import NotAllowed
 from gristmill_protocol.ids import id_bytes32
+from gristmill_protocol.incidents import Incident, sign_incidents
 from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Evaluated, Finished, Replayed
 from gristmill_protocol.signing import AUDIT_COMMITMENT_TYPE, RECEIPT_TYPE, SEGMENT_RECORD_TYPE, sign
@@ -104,6 +106,7 @@ class Machine:
     leaves_after: int | None = None  # its owner comes back after so many segments
     dies_after: int | None = None  # power cut after so many segments
     fails_with: str = ""  # the renter's fault
+    incidents: tuple[Incident, ...] = ()  # what happens to it during every attempt
     proven: bool = True
     prover: Callable[[bytes, Sizes], Prover] | None = Prover
     thinks_s: float = 0.0
@@ -261,8 +264,9 @@ class Machine:
             task = TrainTask.model_validate_json(lease.task_json)
             state = initial(task.job_id) if task.state is None else await self._fetch(co, task.state)
             run = _Run(lease, task, state, task.step_from, task.segment_index)
-            update = pb.AttemptUpdate(attempt_id=lease.attempt_id, state=pb.AttemptUpdate.RUNNING)
-            run.journal.append(("attempt", update))
+            run.journal.append(
+                ("attempt", pb.AttemptUpdate(attempt_id=lease.attempt_id, state=pb.AttemptUpdate.RUNNING))
+            )
             self.runs[lease.attempt_id] = run
         if not self.accepts:
             reply.reason = "Its owner is gaming."
@@ -348,6 +352,7 @@ class Machine:
 
     def _end(self, run: _Run, state: "pb.AttemptUpdate.State.ValueType", **fields: object) -> None:
         update = pb.AttemptUpdate(attempt_id=run.lease.attempt_id, state=state, **fields)  # type: ignore[arg-type]
+        update.incidents_json, update.incidents_signature = sign_incidents(self.key, update.attempt_id, self.incidents)
         run.journal.append(("attempt", update))
         run.over = True
 
@@ -441,8 +446,8 @@ class Machine:
         assert isinstance(co.chain, FakeChain)
         self.accusations.append(opened)
         roots = self._claimed_steps(opened)
+        reply = pb.DisputeReply(dispute_id=opened.dispute_id, pleaded="answered", step_roots=roots)
         if self.pleads == "answer":
-            reply = pb.DisputeReply(dispute_id=opened.dispute_id, pleaded="answered", step_roots=roots)
             await disputes.stance_told(co, self.node_id, reply)
         if co.chain.state.disputes[opened.dispute_id].phase is not Phase.ANSWERING:
             return
@@ -456,19 +461,15 @@ class Machine:
         run = self.runs[opened.attempt_id]
         record = SignedRecord.model_validate(json.loads(opened.documents_json)[0]).record
         state = self.states[opened.start.sha256] if opened.start.sha256 else initial(run.task.job_id)
-        roots = []
-        for step in range(record.step_from, record.step_to):
-            state = self.train(state, step)
-            roots.append(root(state))
-        return roots
+        states = accumulate(range(record.step_from, record.step_to), self.train, initial=state)
+        return [root(state) for state in states][1:]
 
     async def _serve(self, co: Coordinator, request: pb.StateRequest) -> None:
         known = self.serves_states and request.sha256 in self.states
         if known:
             await self._upload(co, request.sha256)
-        reply = pb.StateReply(attempt_id=request.attempt_id, sha256=request.sha256, uploaded=known)
-        if not known:
-            reply.reason = "The state is gone."
+        reason = "" if known else "The state is gone."
+        reply = pb.StateReply(attempt_id=request.attempt_id, sha256=request.sha256, uploaded=known, reason=reason)
         await audit.state_replied(co, self.node_id, reply)
 
     async def _certify(self, co: Coordinator, request: pb.CertificateRequest) -> None:

@@ -1,6 +1,7 @@
 """The coordinator as a node sees it: a real gRPC server that does what a test says, and an artifact store in memory."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -56,7 +57,7 @@ FORCED_FROM_S = DEADLINE_S - 2 * 86_400
 DATA = b"a packed data set"
 TOKEN = "let me in"
 
-_PATIENCE_S = 20  # a test fails before pytest's timeout does, which would leave the servers running
+PATIENCE_S = 20.0  # a test fails before pytest's timeout does, which would leave the servers running
 
 
 def ref(content: bytes) -> ArtifactRef:
@@ -235,6 +236,8 @@ class ScriptedCoordinator(ProviderLinkServicer):
         self.greetings: list[tuple[pb.Hello, pb.Greeting, bytes]] = []
         self.acknowledges = True
         self.refusal: pb.Refused | None = None
+        self.patience_s = PATIENCE_S
+        self.clock_ahead_s = 0.0  # of the machine's
         self._changed = asyncio.Condition()
         self._outbox: asyncio.Queue[pb.CoordinatorMessage | None] = asyncio.Queue()
         self._server: Any = None
@@ -256,7 +259,7 @@ class ScriptedCoordinator(ProviderLinkServicer):
 
     def bodies(self, kind: str) -> list[Any]:
         """What was received of a kind; a journaled message that came again counts once."""
-        unique = {m.seq or -at: m for at, m in enumerate(self.received)}
+        unique = {m.SerializeToString() if m.seq else at: m for at, m in enumerate(self.received)}
         return [getattr(m, kind) for m in unique.values() if m.WhichOneof("body") == kind]
 
     def states(self, attempt_id: str = "attempt_1") -> list[str]:
@@ -264,7 +267,7 @@ class ScriptedCoordinator(ProviderLinkServicer):
         return [pb.AttemptUpdate.State.Name(update.state) for update in updates]
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(_PATIENCE_S), self._changed:
+        async with asyncio.timeout(self.patience_s), self._changed:
             await self._changed.wait_for(true)
 
     async def expect(self, kind: str, count: int = 1) -> list[Any]:
@@ -290,14 +293,17 @@ class ScriptedCoordinator(ProviderLinkServicer):
         if self.refusal is not None:
             await context.write(pb.CoordinatorMessage(refused=self.refusal))
             return
-        await context.write(pb.CoordinatorMessage(welcome=pb.Welcome(token=TOKEN, heartbeat_s=1, lease_reply_s=5)))
-        reading = asyncio.create_task(self._read(context))
+        now_ms = int((time.time() + self.clock_ahead_s) * 1000)
+        welcome = pb.Welcome(token=TOKEN, heartbeat_s=1, lease_reply_s=5, now_ms=now_ms)
+        await context.write(pb.CoordinatorMessage(welcome=welcome))
+        alone = asyncio.Lock()  # one message of a stream at a time
+        reading = asyncio.create_task(self._read(context, alone))
         try:
-            await self._write(context, reading)
+            await self._write(context, reading, alone)
         finally:
             reading.cancel()
 
-    async def _write(self, context: Any, reading: asyncio.Task[None]) -> None:
+    async def _write(self, context: Any, reading: asyncio.Task[None], alone: asyncio.Lock) -> None:
         while True:
             waiting = asyncio.create_task(self._outbox.get())
             await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
@@ -307,12 +313,14 @@ class ScriptedCoordinator(ProviderLinkServicer):
             message = waiting.result()
             if message is None:
                 return
-            await context.write(message)
+            async with alone:
+                await context.write(message)
 
-    async def _read(self, context: Any) -> None:
+    async def _read(self, context: Any, alone: asyncio.Lock) -> None:
         while (message := await context.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
             async with self._changed:
                 self.received.append(message)
-                if message.seq and self.acknowledges:
-                    self.say(ack=pb.Ack(seq=message.seq))
                 self._changed.notify_all()
+            if message.seq and self.acknowledges:
+                async with alone:
+                    await context.write(pb.CoordinatorMessage(ack=pb.Ack(seq=message.seq)))

@@ -115,6 +115,8 @@ class Trainer:
         sys.exit(0)
 
     def replay(self) -> NoReturn:
+        if "hold_at" in self.settings:
+            signal.pause()
         end = self.task["step_to"]
         kept: dict[str, Any] = {}
         if self.task["keep_state"]:

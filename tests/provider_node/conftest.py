@@ -1,6 +1,8 @@
 import asyncio
 import ctypes
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -122,3 +124,14 @@ def cards(_driver: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Car
     """One card of that driver, until a test sets more."""
     monkeypatch.setenv("NVML_STUB_FILE", str(tmp_path / "driver"))
     return Cards(tmp_path / "driver")
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """A process that is none of the node's: its parent is gone."""
+    started = subprocess.run(
+        ["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], check=True, capture_output=True, text=True
+    )
+    pid = int(started.stdout)
+    yield pid
+    os.kill(pid, signal.SIGKILL)

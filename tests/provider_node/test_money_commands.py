@@ -23,9 +23,7 @@ NOBODY = "http://127.0.0.1:1"
 def file(config: NodeConfig) -> Path:
     """The configuration as a file."""
     written = config.keystore.with_name("node.toml")
-    values = config.model_dump(
-        mode="json", exclude={"limits", "owner", "more_coordinators", "ca_file"}, exclude_none=True
-    )
+    values = config.model_dump(mode="json", exclude={"limits", "owner", "ca_file"}, exclude_none=True)
     written.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
     return written
 

@@ -1,6 +1,7 @@
 """Stage 3, dispatch: the lease is offered to the node, and the attempt follows what the node says."""
 
 import sqlalchemy as sa
+import structlog
 
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.domain import pricing
@@ -12,9 +13,13 @@ from gristmill_coordinator.store import jobs as job_rows
 from gristmill_coordinator.store.store import Row, Tx, change, grant, keep
 from gristmill_coordinator.store.tables import attempts, disputes, jobs, segments, windows
 from gristmill_protocol.canonical import sha256_json
+from gristmill_protocol.errors import BadRequest
+from gristmill_protocol.incidents import Incident, read_incidents
 from gristmill_protocol.jobs import ArtifactRef, AttemptState, JobSpec, Quote, SignedOrder
 from gristmill_protocol.progress import Finished
 from gristmill_protocol.v1 import provider_pb2 as pb
+
+logger = structlog.get_logger()
 
 _AGAIN_S = 1.0
 _RELEASE_AGAIN_S = 60.0
@@ -61,11 +66,16 @@ async def attempt_updated(co: Coordinator, node_id: str, update: pb.AttemptUpdat
         values["finished"] = await _finished(co, attempt, update.finished_json)
         if values["finished"] is None:
             state, reason = AttemptState.FAILED, "Its result is incomplete or was not uploaded."
+    incidents = _incidents(attempt, update)
+    if incidents:
+        values["incidents"] = {"json": update.incidents_json, "signature": update.incidents_signature}
     async with co.store.write() as tx:
         if not state.ended:
             await _advance(co, tx, attempt, state)
         elif await job_rows.end_attempt(tx, attempt, state, reason, now=co.clock(), code=update.code, **values):
             await _tell(co, tx, attempt, _ended_text(attempt, state, reason))
+            for incident in incidents:
+                await _tell(co, tx, attempt, f"The machine of provider {attempt.provider_name!r}: {incident.text}")
             if state is AttemptState.FAILED and update.renters_fault:
                 await _fail_job(tx, attempt, reason)
 
@@ -192,6 +202,18 @@ async def _finished(co: Coordinator, attempt: Row, finished_json: str) -> dict[s
             return None
         files[name] = {"sha256": digest, "size_bytes": co.artifacts.size(digest)}
     return {"files": files, "scorecard": finished.scorecard}
+
+
+def _incidents(attempt: Row, update: pb.AttemptUpdate) -> tuple[Incident, ...]:
+    """What its node says happened to the machine; nothing if that cannot be read or was signed by somebody else."""
+    if not update.incidents_json:
+        return ()
+    said, signature = update.incidents_json, update.incidents_signature
+    try:
+        return read_incidents(attempt.attempt_id, said, signature, key=attempt.node_key)
+    except BadRequest as err:
+        logger.warning("incidents_ignored", attempt_id=attempt.attempt_id, reason=str(err))
+        return ()
 
 
 async def _fail_job(tx: Tx, attempt: Row, reason: str) -> None:

@@ -194,6 +194,7 @@ attempts = Table(
     _int("receipt_number", 0),
     _int("gpu_ms", 0),
     _maybe_json("finished"),  # progress.Finished
+    _maybe_json("incidents"),  # incidents_json and signature as its node sent them when it was over
     _time("created_s", None),
     _time("sent_s"),
     _time("stopped_s"),  # when the node was first told to stop

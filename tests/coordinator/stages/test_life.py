@@ -3,11 +3,14 @@
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 
 from fakes.machine import honest, lazy
 from fakes.world import World
 from gristmill_coordinator import accounts, views
 from gristmill_coordinator.stages import intake, settlement
+from gristmill_coordinator.store.tables import standings
+from gristmill_protocol.incidents import Incident
 from gristmill_protocol.jobs import AttemptState, JobState, WindowState
 from gristmill_protocol.money import FEE_BPS
 
@@ -126,6 +129,33 @@ async def test_an_owner_who_returns_is_paid_for_what_is_proven(world: World) -> 
     assert [one.state for one in view.attempts] == [AttemptState.YIELDED, AttemptState.FINISHED]
     assert world.chain.credits[willow.provider] > 0
     assert view.slashes == ()
+
+
+async def test_an_owner_who_returns_loses_no_standing(world: World) -> None:
+    willow = await world.add_machine("willow", ask=100_000, leaves_after=7)
+    await world.add_machine("oak", ask=120_000)
+    first = await world.finish((await world.submit()).job_id)
+
+    async with world.co.store.read() as tx:
+        standing = await tx.row(sa.select(standings).where(standings.c.provider == willow.provider))
+    again = await world.until_steps((await world.submit(request_id="request-2")).job_id, 1)
+
+    assert first.attempts[0].state is AttemptState.YIELDED
+    assert standing is not None
+    assert (standing.clean_windows, standing.frauds) == (1, 0)
+    assert again.attempts[0].provider == willow.provider
+
+
+async def test_what_happened_to_a_machine_is_told_to_the_renter(world: World) -> None:
+    xid = Incident(kind="xid", at_s=1_700_000_000, text="The graphics driver reported error Xid 79.")
+    await world.add_machine("willow", ask=100_000, leaves_after=7, incidents=(xid,))
+    await world.add_machine("oak", ask=120_000)
+    submitted = await world.submit()
+
+    await world.finish(submitted.job_id)
+
+    told = [event.text for event in await views.events(world.co, world.renter_key, submitted.job_id, 0)]
+    assert told.count("The machine of provider 'willow': The graphics driver reported error Xid 79.") == 1
 
 
 async def test_a_machine_that_declines_is_not_asked_again_at_once(world: World) -> None:

@@ -266,6 +266,7 @@ def _jobs() -> None:
         sa.Column("receipt_number", sa.BigInteger(), nullable=False),
         sa.Column("gpu_ms", sa.BigInteger(), nullable=False),
         sa.Column("finished", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("incidents", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("created_s", sa.Float(precision=53), nullable=False),
         sa.Column("sent_s", sa.Float(precision=53), nullable=False),
         sa.Column("stopped_s", sa.Float(precision=53), nullable=False),

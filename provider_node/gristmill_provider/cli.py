@@ -211,6 +211,15 @@ def earnings(
 
 
 @app.command()
+def bond(config: ConfigFile = DEFAULT_CONFIG, rpc: Rpc = None, yes: Yes = False) -> None:
+    """Bring the bond up to the least that is asked, after a part of it was lost or the least was raised."""
+    with _said():
+        from gristmill_provider.joining import replenish_bond
+
+        replenish_bond(load_config(config, {"rpc_url": rpc}), questions=Questions(yes=yes))
+
+
+@app.command()
 def doctor(
     config: ConfigFile = DEFAULT_CONFIG,
     coordinator_url: Annotated[str | None, typer.Option(help="Address of the coordinator, before set-up.")] = None,

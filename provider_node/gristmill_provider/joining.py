@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import typer
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.exceptions import Web3Exception
@@ -17,7 +18,13 @@ from gristmill_contracts.test_usd import TestUSD
 from gristmill_protocol.api import InfoView
 from gristmill_protocol.errors import BadSettings, ChainUnavailable, Unavailable
 from gristmill_protocol.money import format_usd
+from gristmill_provider.config import NodeConfig
 from gristmill_provider.doctor import Registration
+from gristmill_provider.exit_codes import ExitCode, ends_as
+from gristmill_provider.introduction import Front
+from gristmill_provider.keys import open_key
+from gristmill_provider.payday import rpc_of
+from gristmill_provider.questions import Questions
 
 # Of all five transactions together, with room to spare: tests/provider_node/test_joining.py measures them.
 GAS = 500_000
@@ -163,8 +170,8 @@ class Enrolment:
         """The new provider's id."""
         return add_provider(self.sender, self.contracts)
 
-    def finish(self, payout: str) -> None:
-        """Bond, name the node's key, and have the provider paid elsewhere if payout is not empty.
+    def finish(self, payout: str = "") -> None:
+        """Bond what is missing, name the node's key, and have the provider paid elsewhere if payout is not empty.
 
         Raises:
             Conflict: a contract refuses it.
@@ -172,17 +179,38 @@ class Enrolment:
         """
         if self.provider_id is None:
             raise ValueError("finish() comes after add()")
+        equip_provider(
+            self.sender,
+            self.contracts,
+            self.provider_id,
+            node_key=self.sender.address,
+            bond_usd_micros=self.bond_usd_micros,
+        )
         ledger = Ledger(self.sender.w3, self.contracts.ledger)
-        if ledger.payee(self.provider_id).payout == self.sender.address:  # else it was handed over: all is done
-            equip_provider(
-                self.sender,
-                self.contracts,
-                self.provider_id,
-                node_key=self.sender.address,
-                bond_usd_micros=self.bond_usd_micros,
-            )
-            if payout and payout != self.sender.address:
-                self.sender.run(ledger.set_payout(self.provider_id, payout))
+        if payout and ledger.payee(self.provider_id).payout == self.sender.address != payout:
+            self.sender.run(ledger.set_payout(self.provider_id, payout))
+
+
+def replenish_bond(config: NodeConfig, *, questions: Questions) -> None:
+    """Bring a registered provider's bond up to the minimum, from what the node's key holds.
+
+    Raises:
+        NodeEnded: with the exit code that says what is in the way.
+    """
+    with ends_as(ExitCode.COORDINATOR):
+        contracts = Front(config.coordinator_url, config.ca_file).greet().info
+    with ends_as(ExitCode.KEY):
+        key = open_key(config.keystore, config.password_file)
+    with ends_as(ExitCode.CHAIN):
+        joining = Enrolment.begin(rpc_of(config), key, contracts, config.provider_id)
+        lack = joining.lack()
+        if lack.bond_usd_micros:
+            questions.confirm(f"Bond another {format_usd(lack.bond_usd_micros)} USD?")
+            with ends_as(ExitCode.UNFUNDED):
+                joining.await_money(typer.echo, wait=questions.somebody_there)
+            joining.finish()
+        seen = Registry(joining.sender.w3, contracts.registry).stake(config.provider_id)
+    typer.echo(f"Provider {config.provider_id} bonds {format_usd(seen.bonded_usd_micros)} USD.")
 
 
 def _coins(wei: int) -> str:

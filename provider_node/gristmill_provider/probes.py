@@ -3,10 +3,11 @@
 import asyncio
 import os
 import shutil
+import socket
 import stat
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 _ENGINE_TIMEOUT_S = 20
 _DIAL_S = 8
+_DOCKER_SOCKET = "unix:///var/run/docker.sock"
 _CDI_SPECS = ("/etc/cdi/nvidia.yaml", "/etc/cdi/nvidia.json", "/var/run/cdi/nvidia.yaml")
 _INSTALL_DOCKER = "Install it (https://docs.docker.com/engine/install) and start it: sudo systemctl enable --now docker"
 
@@ -165,10 +167,12 @@ class Machine:
 
     @contextmanager
     def _docker(self) -> Iterator[Any]:
-        url = self.setting("docker_url")
-        client = (
-            docker.DockerClient(url, timeout=_ENGINE_TIMEOUT_S) if url else docker.from_env(timeout=_ENGINE_TIMEOUT_S)
-        )
+        url = self.setting("docker_url") or os.environ.get("DOCKER_HOST") or _DOCKER_SOCKET
+        if url.startswith("unix://"):  # says more of what is wrong than the SDK does
+            with closing(socket.socket(socket.AF_UNIX)) as knock:
+                knock.settimeout(_ENGINE_TIMEOUT_S)
+                knock.connect(url.removeprefix("unix://"))
+        client = docker.DockerClient(url, timeout=_ENGINE_TIMEOUT_S)
         try:
             yield client
         finally:
@@ -211,8 +215,8 @@ async def _dial(coordinator: Coordinator) -> str:
 
 
 def _engine_fault(err: Exception, url: str) -> GristmillError:
-    said, effect = str(err), "No job can run in a sandbox."
-    if "Permission denied" in said or isinstance(err, PermissionError):
+    effect = "No job can run in a sandbox."
+    if isinstance(err, PermissionError):
         todo = "sudo usermod -aG docker $USER, then sign out and in again; or run the node as root."
         return MissingPart("This account may not use Docker.", effect=effect, todo=todo)
     if url:

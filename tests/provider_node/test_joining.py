@@ -84,7 +84,7 @@ def test_a_provider_is_registered_bonded_and_known_by_its_key(evm: Evm) -> None:
     before = evm.w3.eth.get_balance(joining.sender.address)
 
     joining = added(evm, joining)
-    joining.finish("")
+    joining.finish()
 
     seen = registration_of(evm.rpc_url, joining.contracts, joining.provider_id or 0)
     assert evm.registry.is_active(seen.provider_id)
@@ -105,6 +105,21 @@ def test_what_was_done_is_not_done_again(evm: Evm) -> None:
     again.finish("")
 
     assert evm.w3.eth.get_transaction_count(joining.sender.address) == sent
+
+
+def test_a_bond_that_was_cut_is_filled_up(evm: Evm) -> None:
+    joining = begun(evm)
+    endow(evm, joining)
+    joining = added(evm, joining)
+    joining.finish()
+    provider = joining.provider_id or 0
+    joining.sender.run(evm.registry.request_unbonding(provider, 1_000_000))
+
+    assert joining.lack().bond_usd_micros == 1_000_000
+    evm.relayer.run(evm.token.mint(joining.sender.address, 1_000_000))
+    joining.finish()
+
+    assert evm.registry.is_active(provider)
 
 
 def test_it_is_paid_where_its_owner_says(evm: Evm) -> None:

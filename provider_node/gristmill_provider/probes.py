@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 import docker
 import grpc.aio
-from docker.errors import APIError, DockerException, ImageNotFound
-from docker.errors import NotFound as NotInRegistry
+from docker.errors import DockerException
 
 from gristmill_protocol.errors import BadSettings, GristmillError, MissingPart, NotFound, Unavailable
 from gristmill_provider.config import Limits, NodeConfig, load_config
 from gristmill_provider.devices import Device, find_gpus
 from gristmill_provider.docker_runner import require_toolkit
 from gristmill_provider.doctor import Engine, KeyFiles, Room
+from gristmill_provider.images import is_here
 from gristmill_provider.introduction import Front, Greeting, common_image
 from gristmill_provider.keys import open_key
 from gristmill_provider.link import Coordinator, open_channel
@@ -102,9 +102,12 @@ class Machine:
             return BadSettings("No image is named.", effect="No job can run.", todo=todo)
         try:
             with self._docker() as client:
-                return _find_image(client, image)
+                here = is_here(client, image)
+        except GristmillError as err:
+            return err
         except (DockerException, OSError) as err:
             return _engine_fault(err, self.setting("docker_url"))
+        return "It is on this machine" if here else "It will be fetched at the first start"
 
     def _image_told(self) -> str:
         terms = self.greeting.info.nodes if isinstance(self.greeting, Greeting) else None
@@ -177,28 +180,6 @@ class Machine:
             yield client
         finally:
             client.close()
-
-
-def _find_image(client: Any, image: str) -> str | GristmillError:
-    with suppress(ImageNotFound):
-        client.images.get(image)
-        return "It is on this machine"
-    if "@" not in image:
-        todo = "Set image to name@sha256:..., as the coordinator's operator tells you, or load it: docker load -i FILE."
-        what = f"The image {image} is not on this machine, and a bare digest names no registry."
-        return NotFound(what, effect="No job can run.", todo=todo)
-    try:
-        client.images.get_registry_data(image)
-    except NotInRegistry:
-        todo = "Ask the coordinator's operator for the digest that is used now; GET /v1/info names it."
-        return NotFound(f"Its registry has no image {image}.", effect="No job can run.", todo=todo)
-    except APIError as err:
-        return Unavailable(
-            f"The image {image} cannot be fetched: {err.explanation or err}.",
-            effect="No job can run.",
-            todo=f"See what docker pull {image} says.",
-        )
-    return "It will be fetched at the first start"
 
 
 async def _dial(coordinator: Coordinator) -> str:

@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import docker
@@ -107,13 +111,62 @@ def test_an_engine_that_nobody_started_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.docker
-def test_a_real_engine_tells_which_image_is_missing(require: Require, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("sha256:" + "0" * 64, "is not on this machine, and a bare digest names no registry"),
+        ("127.0.0.1:1/trainer@sha256:" + "0" * 64, "cannot be fetched"),
+    ],
+)
+def test_a_real_engine_tells_which_image_is_missing(require: Require, tmp_path: Path, image: str, words: str) -> None:
     try:
         docker.from_env().close()
     except DockerException:
         require(False, "no Docker engine answers")
-    image = Machine(tmp_path / "node.toml", {"image": "sha256:" + "0" * 64}).image()
 
-    assert not isinstance(Machine(tmp_path / "node.toml", {}).engine, GristmillError)
-    assert isinstance(image, GristmillError)
-    assert "is not on this machine" in image.what
+    found = Machine(tmp_path / "node.toml", {"image": image}).image()
+
+    assert isinstance(found, GristmillError)
+    assert words in found.what
+    assert found.effect == "No job can run."
+
+
+@pytest.mark.docker
+def test_a_registry_that_lacks_the_digest_is_told_apart(require: Require, tmp_path: Path) -> None:
+    try:
+        docker.from_env().close()
+    except DockerException:
+        require(False, "no Docker engine answers")
+    with registry() as address:
+        found = Machine(tmp_path / "node.toml", {"image": f"{address}/trainer@sha256:" + "0" * 64}).image()
+
+    assert isinstance(found, GristmillError)
+    assert "the name or the digest is wrong" in found.what
+
+
+@contextmanager
+def registry() -> Iterator[str]:
+    """An image registry that holds nothing."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"{}" if self.path == "/v2/" else b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown"}]}'
+            self.send_response(200 if self.path == "/v2/" else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Empty)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -26,6 +26,7 @@ from gristmill_provider.onboarding import Onboarding
 from gristmill_provider.page import beside
 from gristmill_provider.probes import Machine
 from gristmill_provider.questions import Questions
+from gristmill_provider.room import require_room
 from gristmill_provider.runner import Runner
 from gristmill_provider.service import Service, Systemd, account_of
 
@@ -340,11 +341,12 @@ def run_until_stopped(reload: Callable[[], NodeConfig], *, runner: Runner | None
     """
     _log_to_stderr()
     with _said():
-        asyncio.run(_run(reload, runner))
+        config = reload()
+        require_room(config.state_dir)
+        asyncio.run(_run(config, reload, runner))
 
 
-async def _run(reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
-    config = reload()
+async def _run(config: NodeConfig, reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
     node = build(config, runner=runner, reload=reload)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

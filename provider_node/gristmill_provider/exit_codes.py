@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     PROBE = 13  # the training program does not run on this machine
     UNFIT = 14  # doctor found what keeps this machine from working
     SERVICE = 15  # systemd is missing, or refused
+    DISK = 16  # the disk of state_dir is full
     REFUSED = 20  # the coordinator does not take this node
     IN_USE = 21  # another node runs from the same state folder
     COORDINATOR = 22  # the coordinator does not answer, or is none

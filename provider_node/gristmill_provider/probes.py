@@ -25,6 +25,7 @@ from gristmill_provider.images import is_here
 from gristmill_provider.introduction import Front, Greeting, common_image
 from gristmill_provider.keys import open_key
 from gristmill_provider.link import Coordinator, open_channel
+from gristmill_provider.room import free_bytes
 
 T = TypeVar("T")
 
@@ -123,7 +124,7 @@ class Machine:
         """Where the state is kept, and where this machine's engine keeps images."""
         engine = self.engine
         places = [self.path("state_dir", "state"), *([engine.root] if isinstance(engine, Engine) else [])]
-        return [Room(place, shutil.disk_usage(_existing(place)).free) for place in places]
+        return [Room(place, free_bytes(place)) for place in places]
 
     @cached_property
     def greeting(self) -> Greeting | GristmillError:
@@ -205,11 +206,6 @@ def _engine_fault(err: Exception, url: str) -> GristmillError:
             f"No Docker engine answers at {url}.", effect=effect, todo="Correct docker_url, or start it."
         )
     return MissingPart("No Docker engine answers.", effect=effect, todo=_INSTALL_DOCKER)
-
-
-def _existing(place: Path) -> Path:
-    """The nearest folder that is there."""
-    return next(folder for folder in (place, *place.absolute().parents) if folder.exists())
 
 
 def _caught(probe: Callable[[], T]) -> T | GristmillError:

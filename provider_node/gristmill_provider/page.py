@@ -125,17 +125,22 @@ class _Page:
         if path not in ("/", "/status.json"):
             return HTTPStatus.NOT_FOUND, "text/plain", "There is only / and /status.json.\n"
         try:
-            nodes = await self._read()
+            nodes, trouble = await self._read(), ""
         except GristmillError as err:
-            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{err}\n"
+            nodes, trouble = [], str(err)
+        status = HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK
         if path == "/":
-            return HTTPStatus.OK, "text/html", document(nodes)
-        return HTTPStatus.OK, "application/json", json.dumps([asdict(node) for node in nodes])
+            return status, "text/html", document(nodes, trouble)
+        return status, "application/json", json.dumps([asdict(node) for node in nodes])
 
 
-def document(nodes: Sequence[Status]) -> str:
-    """The whole page."""
-    body = "".join(part for node in nodes for part in _node(node))
+def document(nodes: Sequence[Status], trouble: str = "") -> str:
+    """The whole page.
+
+    Args:
+        trouble: why there is nothing to show, yet.
+    """
+    body = "".join(part for node in nodes for part in _node(node)) or f"<main><p>{escape(trouble)}</p></main>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

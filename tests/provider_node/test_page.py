@@ -167,6 +167,18 @@ async def test_nonsense_harms_nothing(address: str, sent: bytes) -> None:
         assert (await http.get(address)).status_code == 200
 
 
+async def test_before_there_is_a_journal_the_page_says_so_and_comes_back(config: NodeConfig) -> None:
+    async def read() -> list[Status]:
+        return Overview(config).read()
+
+    async with served(0, read) as address, httpx.AsyncClient() as http:
+        page = await http.get(address)
+
+    assert page.status_code == 503
+    assert "There is no journal" in page.text
+    assert 'http-equiv="refresh"' in page.text
+
+
 async def test_a_taken_port_is_said(address: str) -> None:
     port = int(re.findall(r":(\d+)/", address)[0])
 

@@ -19,6 +19,7 @@ _CLOCK_FINE_S = 10
 _CLOCK_BAD_S = 300
 _ENGINE_ROOM_GIB = 10  # the image has a few, and grows with its versions
 _LEAST_ROOM_GIB = 1
+_UNPAID = "You would pay for working; a graphics card takes no work then."
 
 
 class Level(StrEnum):
@@ -240,7 +241,7 @@ def price(*, ask_usd_micros: int, power_usd_micros: int) -> Finding:
         )
     if ask_usd_micros < power_usd_micros:
         what = f"You ask {format_usd(ask_usd_micros)} USD an hour, and your electricity costs about {power}."
-        return Finding(name, Level.WARNING, what, "You pay for working.", "Raise ask_usd_per_gpu_hour.")
+        return Finding(name, Level.WARNING, what, _UNPAID, "Raise ask_usd_per_gpu_hour.")
     return Finding(name, Level.OK, f"{format_usd(ask_usd_micros)} USD an hour; electricity costs about {power}")
 
 

@@ -170,7 +170,7 @@ class Onboarding:
         with ends_as(ExitCode.USAGE):
             ask = parse_usd(values["ask_usd_per_gpu_hour"])
         if ask < suggestion.floor_usd_micros:
-            _say(f"               Note: this is less than your electricity, {floor} USD an hour.")
+            _say("               You would pay for working; a graphics card takes no work at such a price.")
 
     def _join(self, info: InfoView, key: LocalAccount) -> None:
         values, payout = self._draft.values, self._draft.values.get("payout", "")

@@ -205,7 +205,9 @@ class Onboarding:
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
         self._config.write_text(_HEAD + "".join(lines))
         self._draft.forget()
-        _say(f"Written        {self._config}; its state is in {config.state_dir}\n")
+        _say(f"Written        {self._config}; its state is in {config.state_dir}")
+        _say(f"Look at it     gristmill-node top --config {self._config}")
+        _say(f"Keep it up     gristmill-node service install --config {self._config}\n")
 
     def _checked(self, **changes: object) -> NodeConfig:
         values = {name: value for name, value in self._draft.values.items() if name in NodeConfig.model_fields}

@@ -21,6 +21,7 @@ from gristmill_provider.dashboard import show_top
 from gristmill_provider.evidence import show_evidence
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
 from gristmill_provider.fleet import build
+from gristmill_provider.journal import worked
 from gristmill_provider.keys import new_key
 from gristmill_provider.onboarding import Onboarding
 from gristmill_provider.page import beside
@@ -134,7 +135,8 @@ def settle(
         from gristmill_provider.payday import settle_direct
 
         settings = load_config(config, {"rpc_url": rpc})
-        settle_direct(settings, payer=_payer(settings, key, password_file), yes=yes)
+        for one in _each_node(settings):
+            settle_direct(one, payer=_payer(settings, key, password_file), yes=yes)
 
 
 @disputes_app.callback(invoke_without_command=True)
@@ -145,7 +147,8 @@ def disputes(context: typer.Context, config: ConfigFile = DEFAULT_CONFIG) -> Non
         with _said():
             from gristmill_provider.courtroom import list_disputes
 
-            list_disputes(load_config(config, {}))
+            for one in _each_node(load_config(config, {})):
+                list_disputes(one)
 
 
 @disputes_app.command()
@@ -208,7 +211,8 @@ def earnings(
     with _said():
         from gristmill_provider.earnings import show_earnings
 
-        show_earnings(load_config(config, {"rpc_url": rpc}), as_json=as_json)
+        for one in _each_node(load_config(config, {"rpc_url": rpc}), named=not as_json):
+            show_earnings(one, as_json=as_json)
 
 
 @app.command()
@@ -309,10 +313,20 @@ def _speak(
     config: Path, dispute: int, plea: Literal["answer", "concede"], *, rpc: str | None, key: Key, yes: bool
 ) -> None:
     with _said():
-        from gristmill_provider.courtroom import speak
+        from gristmill_provider.courtroom import knows_dispute, speak
 
         settings = load_config(config, {"rpc_url": rpc})
-        speak(settings, dispute, plea, payer=_payer(settings, *key), yes=yes)
+        accused = next((one for one in worked(settings) if knows_dispute(one, dispute)), settings)
+        speak(accused, dispute, plea, payer=_payer(settings, *key), yes=yes)
+
+
+def _each_node(settings: NodeConfig, *, named: bool = True) -> Iterator[NodeConfig]:
+    """The nodes that have worked; where there are several, each is named before what is said of it."""
+    nodes = worked(settings)
+    for one in nodes:
+        if named and len(nodes) > 1:
+            typer.echo(f"{one.gpu or 'The first card'} at {one.coordinator}:")
+        yield one
 
 
 def _serve_as_referee(config: Path, enlist: bool, *, rpc: str | None, key: Key, yes: bool) -> None:

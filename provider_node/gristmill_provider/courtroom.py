@@ -46,6 +46,11 @@ def list_disputes(config: NodeConfig) -> None:
         typer.echo(f"Dispute {one.opened.dispute_id}: {one.opened.reason} {one.note}".rstrip())
 
 
+def knows_dispute(config: NodeConfig, dispute: int) -> bool:
+    with closing(open_journal(config)) as journal:
+        return any(one.opened.dispute_id == dispute for one in Accusations(journal.db).all())
+
+
 def speak(config: NodeConfig, dispute: int, plea: Literal["answer", "concede"], *, payer: GasPayer, yes: bool) -> None:
     """Answer or concede a dispute, as the key that the provider is paid at.
 

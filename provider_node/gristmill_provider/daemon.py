@@ -23,6 +23,7 @@ from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode, ends_as
 from gristmill_provider.journal import JOURNAL, Journal
 from gristmill_provider.link import Coordinator, Link, Replaced
+from gristmill_provider.pace import Pace, PacedTransport
 from gristmill_provider.runner import Run, Runner
 from gristmill_provider.station import Station
 from gristmill_provider.work import Work
@@ -228,9 +229,13 @@ class Node:
     def _http(self) -> httpx.AsyncClient:
         ca_file = self._config.ca_file
         verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-        return httpx.AsyncClient(
-            base_url=self._config.coordinator_url, timeout=_HTTP_TIMEOUT_S, verify=verify, transport=self._transport
+        limits = self._config.limits
+        paced = PacedTransport(
+            self._transport or httpx.AsyncHTTPTransport(verify=verify),
+            download=Pace(limits.download_mbit),
+            upload=Pace(limits.upload_mbit),
         )
+        return httpx.AsyncClient(base_url=self._config.coordinator_url, timeout=_HTTP_TIMEOUT_S, transport=paced)
 
     async def _measure(self, journal: Journal) -> Probed | None:
         """What the training program measures of this machine; None: stopped meanwhile."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode, ends_as
 from gristmill_provider.history import History, Recorded, Span
-from gristmill_provider.journal import JOURNAL
+from gristmill_provider.journal import JOURNAL, worked
 
 _WIDE = 200
 
@@ -26,11 +26,8 @@ def show_evidence(config: NodeConfig, *, days: float, as_json: bool) -> None:
     """
     since_s = time.time() - days * 86_400
     incidents, spans = list[Recorded](), list[Span]()
-    for number, one in enumerate(config.nodes()):
-        path = one.state_dir / JOURNAL
-        if number and not path.exists():  # a card or coordinator that was added and has not been tried yet
-            continue
-        with ends_as(ExitCode.JOURNAL), closing(History.open(path)) as history:
+    for one in worked(config):
+        with ends_as(ExitCode.JOURNAL), closing(History.open(one.state_dir / JOURNAL)) as history:
             incidents += history.incidents(since_s=since_s)
             spans += history.spans(since_s)
     incidents.sort(key=lambda incident: incident.at_s)

@@ -18,6 +18,7 @@ from gristmill_protocol.errors import Conflict
 from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider import accusations, history, payables
+from gristmill_provider.config import NodeConfig
 
 JOURNAL = "journal.db"  # in a node's state folder
 
@@ -216,3 +217,9 @@ class Journal:
         states = {sha256 for (sha256,) in self._db.execute("SELECT sha256 FROM states")}
         uploads = self._db.execute("SELECT uploads FROM outbox")
         return frozenset(states.union(*(json.loads(listed) for (listed,) in uploads)))
+
+
+def worked(config: NodeConfig) -> list[NodeConfig]:
+    """The first of the configuration's nodes, and those of further cards and coordinators that have a journal."""
+    first, *further = config.nodes()
+    return [first, *(one for one in further if (one.state_dir / JOURNAL).exists())]

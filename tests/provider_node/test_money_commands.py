@@ -22,6 +22,10 @@ NOBODY = "http://127.0.0.1:1"
 @pytest.fixture
 def file(config: NodeConfig) -> Path:
     """The configuration as a file."""
+    return written_as_file(config)
+
+
+def written_as_file(config: NodeConfig) -> Path:
     written = config.keystore.with_name("node.toml")
     values = config.model_dump(mode="json", exclude={"limits", "owner", "ca_file"}, exclude_none=True)
     written.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
@@ -89,3 +93,18 @@ def test_a_node_at_work_does_not_load_web3() -> None:
     loads = "import sys, gristmill_provider.cli, gristmill_provider.daemon; sys.exit('web3' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", loads], check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("owed")
+def test_every_card_that_has_worked_is_told_of(config: NodeConfig) -> None:
+    cards = {"cpu": False, "gpu": "GPU-a", "more_gpus": ("GPU-b", "GPU-c")}
+    file = written_as_file(config.model_copy(update=cards))
+
+    with Journal(config.state_dir / "cards" / "GPU-b" / JOURNAL):
+        told = typed(file, "earnings").stdout
+        found = [json.loads(line) for line in typed(file, "earnings", "--json").stdout.splitlines()]
+
+    assert [line for line in told.splitlines() if line.endswith(":")] == [
+        f"GPU-a at {config.coordinator}:", f"GPU-b at {config.coordinator}:",
+    ]  # fmt: skip
+    assert [one["jobs"] for one in found] == [1, 0]

@@ -24,7 +24,8 @@ def examine(machine: Machine) -> Iterator[Finding]:
     """What was found, check by check."""
     yield _settings(machine)
     cpu = bool(machine.setting("cpu"))
-    yield doctor.card([] if cpu else machine.cards, wanted=machine.setting("gpu"), cpu=cpu)
+    for wanted in (machine.setting("gpu"), *(machine.setting("more_gpus") or ())):
+        yield doctor.card([] if cpu else machine.cards, wanted=wanted, cpu=cpu)
     if machine.sandboxed:
         yield from _sandbox(machine, cpu=cpu)
     yield doctor.room(machine.rooms(), work_gib=machine.limits.work_gib, cache_gib=machine.limits.cache_gib)

@@ -95,6 +95,16 @@ def test_a_card_of_the_driver_is_found(cards: object, tmp_path: Path) -> None:
     assert "NVIDIA GeForce RTX 4090" in found["graphics card"]["what"]
 
 
+def test_each_card_that_is_offered_is_looked_for(cards: object, tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('more_gpus = ["GPU-elsewhere"]\n')
+
+    told = CliRunner().invoke(app, ["doctor", "--config", str(file)])
+
+    assert "ok       graphics card      NVIDIA GeForce RTX 4090" in told.stdout
+    assert "problem  graphics card      The card GPU-elsewhere is not there" in told.stdout
+
+
 def test_key_files_that_others_may_read_are_named(config: NodeConfig, tmp_path: Path) -> None:
     config.password_file.chmod(0o644)
     file = tmp_path / "node.toml"

@@ -1,13 +1,16 @@
 """How a renter, a provider and a recipe's author come onto the chain."""
 
+from typing import Protocol
+
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
+from gristmill_contracts.anvil import give_gas
 from gristmill_contracts.collectors import Erc3009Collector
 from gristmill_contracts.deploy import Deployment
 from gristmill_contracts.ledger import Ledger
 from gristmill_contracts.node import Sender
-from gristmill_contracts.registry import Registry
+from gristmill_contracts.registry import NodeEntry, Registry
 from gristmill_contracts.test_usd import TestUSD
 from gristmill_protocol.consents import authorize_deposit, sign_opening
 
@@ -44,8 +47,19 @@ def fund(relayer: Sender, deployment: Deployment, key: LocalAccount, amount_usd_
     relayer.run(collector.deposit(key.address, authorization))
 
 
+class Contracts(Protocol):
+    """Where a provider has to be known: a Deployment, or what a coordinator says of itself."""
+
+    @property
+    def ledger(self) -> str: ...
+    @property
+    def registry(self) -> str: ...
+    @property
+    def token(self) -> str: ...
+
+
 def register_provider(
-    provider: Sender, deployment: Deployment, *, node_key: str, bond_usd_micros: int, metadata: bytes = bytes(32)
+    provider: Sender, contracts: Contracts, *, node_key: str, bond_usd_micros: int, metadata: bytes = bytes(32)
 ) -> int:
     """Register the sender as a provider, bond its tokens and name its machines' key; gives the provider's id.
 
@@ -53,10 +67,39 @@ def register_provider(
         provider: its address is paid and must hold the bond, and gas.
         metadata: SHA-256 of the provider's public description.
     """
-    w3 = provider.w3
-    ledger, registry = Ledger(w3, deployment.ledger), Registry(w3, deployment.registry)
-    provider_id = ledger.added_id(provider.run(ledger.add_payee(provider.address)))
-    provider.run(TestUSD(w3, deployment.token).approve(registry.address, bond_usd_micros))
-    provider.run(registry.bond(provider_id, bond_usd_micros))
-    provider.run(registry.set_node(provider_id, Web3.to_checksum_address(node_key), metadata))
+    provider_id = add_provider(provider, contracts)
+    equip_provider(
+        provider, contracts, provider_id, node_key=node_key, bond_usd_micros=bond_usd_micros, metadata=metadata
+    )
     return provider_id
+
+
+def add_provider(provider: Sender, contracts: Contracts) -> int:
+    """A new provider's id; it is paid at the sender's address."""
+    ledger = Ledger(provider.w3, contracts.ledger)
+    return ledger.added_id(provider.run(ledger.add_payee(provider.address)))
+
+
+def equip_provider(
+    provider: Sender,
+    contracts: Contracts,
+    provider_id: int,
+    *,
+    node_key: str,
+    bond_usd_micros: int,
+    metadata: bytes = bytes(32),
+) -> None:
+    """Give the sender's provider its bond and its machines' key, as far as it has not got them."""
+    w3, registry = provider.w3, Registry(provider.w3, contracts.registry)
+    missing_usd_micros = bond_usd_micros - registry.stake(provider_id).bonded_usd_micros
+    if missing_usd_micros > 0:
+        provider.run(TestUSD(w3, contracts.token).approve(registry.address, missing_usd_micros))
+        provider.run(registry.bond(provider_id, missing_usd_micros))
+    if registry.node(provider_id) != NodeEntry(Web3.to_checksum_address(node_key), metadata):
+        provider.run(registry.set_node(provider_id, node_key, metadata))
+
+
+def make_test_money(sender: Sender, token: str, amount_usd_micros: int) -> None:
+    """On a local chain: give the sender gas, and fresh test money."""
+    give_gas(sender.w3, sender.address)
+    sender.run(TestUSD(sender.w3, token).mint(sender.address, amount_usd_micros))

@@ -5,6 +5,7 @@ import os
 import secrets
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from eth_account.signers.local import LocalAccount
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -30,11 +31,13 @@ class Config(BaseSettings):
     http_address: str = "127.0.0.1:8080"
     grpc_address: str = "127.0.0.1:8081"
     public_url: str = "http://127.0.0.1:8080"  # where renters reach the HTTP API; they sign in under it
+    public_grpc_address: str = ""  # host:port that nodes dial; "": public_url's host, grpc_address's port
     tls_certificate: Path | None = None  # PEM files, for both ports; needed unless both listen on loopback
     tls_key: Path | None = None
 
     # Chain
     rpc_url: str = "http://127.0.0.1:8545"
+    public_rpc_url: str = ""  # of a node of this chain that owners of machines may ask; "": they name one themselves
     deployment: Path = Path("deployment.json")
     operator_key: Path = Path("operator.json")  # keystore of the key that sends transactions
     operator_password: SecretStr = SecretStr("")
@@ -122,6 +125,12 @@ class Config(BaseSettings):
     @property
     def store_url(self) -> str:
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'coordinator.db'}"
+
+    @property
+    def nodes_address(self) -> str:
+        """host:port that nodes are told to dial."""
+        host, port = urlsplit(self.public_url).hostname, self.grpc_address.rpartition(":")[2]
+        return self.public_grpc_address or f"{host}:{port}"
 
     @property
     def artifacts_dir(self) -> Path:

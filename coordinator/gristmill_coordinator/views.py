@@ -12,7 +12,7 @@ from gristmill_coordinator import wake
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.chain.cursors import WATCHER, position
 from gristmill_coordinator.domain import pricing
-from gristmill_coordinator.domain.jobs import ACTIVE, UNENDED, JobReason
+from gristmill_coordinator.domain.jobs import ACTIVE, UNENDED, JobReason, reasons
 from gristmill_coordinator.domain.modes import why_drawn
 from gristmill_coordinator.domain.windows import UNJUDGED
 from gristmill_coordinator.market.book import Offer
@@ -116,11 +116,14 @@ async def health(co: Coordinator) -> HealthView:
     async with co.store.read() as tx:
         standing = sa.select(sa.func.count()).where(tables.alarms.c.cleared_s == 0)
         alarms = int(await tx.value(standing) or 0)
+        waiting = sa.select(sa.func.count()).where(tables.jobs.c.reason.in_(reasons(JobState.QUEUED)))
+        waiting_jobs = int(await tx.value(waiting) or 0)
         made_s = await tx.value(sa.select(tables.blocks.c.at_s).where(tables.blocks.c.number == watcher.block))
     behind_s = max(0, int(co.clock()) - (made_s or 0))
     return HealthView(
         status="alarm" if alarms else "chain_trouble" if watcher.trouble else "ok",
         alarms=alarms,
+        waiting_jobs=waiting_jobs,
         chain=ChainHealth(block=watcher.block, behind_s=behind_s, trouble=watcher.trouble),
     )
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from gristmill import Client
 from gristmill_localnet.demo import run_demo
 from gristmill_localnet.net import HTTP_PORT, Sandbox, localnet, make_money
-from gristmill_localnet.sandbox_image import trainer_image
+from gristmill_localnet.sandbox_image import image_at_hand, trainer_image
 from gristmill_protocol.money import parse_usd
 
 app = typer.Typer(help="The whole market on this machine, with test money.", no_args_is_help=True)
@@ -32,11 +32,19 @@ def up(
     """Start a market and keep it until Ctrl-C."""
     console = Console()
     console.print("Starting an EVM node, a coordinator and four providers …")
-    with _interruptible(), localnet(folder, sandbox=sandbox, image=trainer_image(sandbox), http_port=port) as net:
+    image = trainer_image(sandbox) or image_at_hand()
+    with _interruptible(), localnet(folder, sandbox=sandbox, image=image, http_port=port) as net:
         console.print("The market is up. In another shell, be its renter:\n")
         for name, value in net.environment().items():
             console.print(f"  export {name}={value}", soft_wrap=True, highlight=False)
         console.print("\n  gristmill wallet balance\n  gristmill train image-sorter YOUR_PHOTOS --budget 0.05")
+        alone = "" if image else f" --own-renter {net.books.addresses['renter']}"
+        console.print("\nOr offer this machine as a new owner would:\n")
+        console.print(
+            f"  gristmill-node up --coordinator-url {net.url} --cpu{alone} --config .node/node.toml",
+            soft_wrap=True,
+            highlight=False,
+        )
         console.print("\nCtrl-C stops it.")
         signal.pause()
 

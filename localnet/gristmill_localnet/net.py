@@ -213,6 +213,7 @@ class _Setup:
             "grpc_address": f"127.0.0.1:{self.ports.grpc}",
             "public_url": self.ports.http_url,
             "rpc_url": self.ports.evm_url,
+            "public_rpc_url": self.ports.evm_url,
             "deployment": str(self.folder / "deployment.json"),
             "operator_key": str(self.folder / "keys" / "operator.json"),
             "operator_password": self.password,

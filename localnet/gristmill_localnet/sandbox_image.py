@@ -38,6 +38,14 @@ def trainer_image(sandbox: Sandbox) -> str:
         ) from err
 
 
+def image_at_hand() -> str:
+    """The id of the trainer's image, for nodes with containers that may join; "": this machine has none."""
+    try:
+        return trainer_image("docker")
+    except MissingPart:
+        return ""
+
+
 def doctored_image(image: str) -> str:
     """The id of an image like this one, with the cheat's program in it: what a cheat does on its own machine."""
     program = Path(cheating_trainer.__file__).read_bytes()

@@ -31,7 +31,17 @@ class HealthView(Message):
 
     status: Literal["ok", "chain_trouble", "alarm"]
     alarms: int  # differences between its books and the chain
+    waiting_jobs: int = 0  # for a machine
     chain: ChainHealth
+
+
+class NodeTerms(Message):
+    """What a node needs to join. Its owner pins it in the node's settings: none of it is taken anew later."""
+
+    grpc_address: str  # host:port that nodes dial
+    disputes: Address  # the contract that challenges of work are decided in
+    images: dict[str, str]  # recipe -> image by digest; none: jobs run as plain processes here
+    rpc_url: str = ""  # of a node of the chain that anybody may ask; "": the operator names none
 
 
 class InfoView(Message):
@@ -47,6 +57,7 @@ class InfoView(Message):
     recipes: dict[str, int]  # recipe -> the Ledger's recipe id
     max_artifact_bytes: int
     deposits: DepositTerms | None = None  # None: this coordinator hands nothing in
+    nodes: NodeTerms | None = None  # None: as of a coordinator that no node connects to
 
 
 class RecipeView(Message):

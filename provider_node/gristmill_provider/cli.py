@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import secrets
 import signal
 import sys
 import time
@@ -15,15 +14,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import structlog
 import typer
 
-from gristmill_protocol.errors import BadRequest, GristmillError
-from gristmill_protocol.keystore import create_key
-from gristmill_provider import switch
+from gristmill_protocol.errors import BadRequest, Conflict, GristmillError
+from gristmill_provider import examination, switch
 from gristmill_provider.config import NodeConfig, load_config
+from gristmill_provider.dashboard import show_top
 from gristmill_provider.evidence import show_evidence
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
 from gristmill_provider.fleet import build
 from gristmill_provider.journal import worked
+from gristmill_provider.keys import new_key
+from gristmill_provider.onboarding import Onboarding
+from gristmill_provider.page import beside
+from gristmill_provider.probes import Machine
+from gristmill_provider.questions import Questions
+from gristmill_provider.room import require_room
 from gristmill_provider.runner import Runner
+from gristmill_provider.service import Service, Systemd, account_of
 
 if TYPE_CHECKING:
     from gristmill_provider.payday import GasPayer
@@ -31,11 +37,14 @@ if TYPE_CHECKING:
 Key = tuple[Path | None, Path | None]  # a keystore and its password's file; none: the node's
 
 app = typer.Typer(name="gristmill-node", help="Earn with an idle graphics card.", no_args_is_help=True)
+DEFAULT_CONFIG = Path.home() / ".gristmill-node" / "node.toml"
 ConfigFile = Annotated[Path, typer.Option(help="The node's TOML file; docs/providers.md explains each setting.")]
 Rpc = Annotated[str | None, typer.Option(help="HTTP address of a node of the chain; else rpc_url in the file.")]
 
 key_app = typer.Typer(help="The key that the node signs its work with.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
+service_app = typer.Typer(help="Run the node as a service of this machine.", no_args_is_help=True)
+app.add_typer(service_app, name="service")
 disputes_app = typer.Typer(help="What this node's work was challenged for.")
 app.add_typer(disputes_app, name="disputes")
 PayoutKey = Annotated[Path | None, typer.Option("--key", help="Keystore of the key you are paid at, if another.")]
@@ -45,21 +54,45 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is
 
 @app.command()
 def up(
-    config: ConfigFile,
-    name: Annotated[str | None, typer.Option(help="What people see.")] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    coordinator_url: Annotated[str | None, typer.Option(help="Address of the coordinator, https://...")] = None,
     coordinator: Annotated[str | None, typer.Option(help="host:port of its gRPC endpoint.")] = None,
-    coordinator_url: Annotated[str | None, typer.Option(help="Address of its HTTP endpoint.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Its certificate authority, if not a public one.")] = None,
+    name: Annotated[str | None, typer.Option(help="What people see.")] = None,
     ask: Annotated[str | None, typer.Option(help="USD per GPU-hour, as in 0.30.")] = None,
+    electricity: Annotated[str | None, typer.Option(help="What you pay for it, USD per kWh, as in 0.30.")] = None,
     cpu: Annotated[bool | None, typer.Option(help="Offer the CPU instead of a graphics card.")] = None,
+    own_renter: Annotated[
+        list[str] | None,
+        typer.Option(help="Run this renter key's jobs only, without a sandbox."),
+    ] = None,
+    payout: Annotated[str, typer.Option(help="Set-up only: address to be paid at, if not the node's own key.")] = "",
+    rpc: Rpc = None,
+    dashboard: Annotated[
+        int | None, typer.Option(help="Port of a page about the node, for this machine only; 0: any free one.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Set-up only: take the defaults without asking.")] = False,
 ) -> None:
-    """Offer this machine and work, until SIGTERM or Ctrl-C. SIGHUP reads price and owner's rules again."""
+    """Offer this machine and work, until SIGTERM or Ctrl-C. The first time, it sets the machine up and registers it.
+
+    SIGHUP reads price and owner's rules again.
+    """
     flags = {
         "name": name,
         "coordinator": coordinator,
         "coordinator_url": coordinator_url,
+        "ca_file": None if ca_file is None else str(ca_file.absolute()),
         "ask_usd_per_gpu_hour": ask,
+        "electricity_usd_per_kwh": electricity,
         "cpu": cpu,
+        "own_renters": own_renter or None,
+        "rpc_url": rpc,
+        "dashboard_port": dashboard,
     }
+    if not config.exists():
+        _log_to_stderr(logging.WARNING)
+        with _said(), _resumable():
+            Onboarding(config, flags, payout=payout, questions=Questions(yes=yes)).run()
 
     def reload() -> NodeConfig:
         return load_config(config, flags)
@@ -74,11 +107,7 @@ def key_new(
 ) -> None:
     """Make a signing key and print its address, which your provider entry on chain has to name."""
     try:
-        if not password_file.exists():
-            password_file.parent.mkdir(parents=True, exist_ok=True)
-            password_file.touch(mode=0o600)
-            password_file.write_text(secrets.token_urlsafe(24) + "\n")
-        account = create_key(keystore, password_file.read_text().rstrip("\r\n"))
+        account = new_key(keystore, password_file)
     except OSError as err:
         typer.echo(f"error: No key was made: {err}.", err=True)
         raise typer.Exit(ExitCode.KEY) from err
@@ -87,7 +116,7 @@ def key_new(
 
 @app.command()
 def settle(
-    config: ConfigFile,
+    config: ConfigFile = DEFAULT_CONFIG,
     direct: Annotated[bool, typer.Option("--direct", help="Yes, without the coordinator.")] = False,
     rpc: Rpc = None,
     key: Annotated[Path | None, typer.Option(help="Keystore of the key that pays for gas, if not the node's.")] = None,
@@ -111,7 +140,7 @@ def settle(
 
 
 @disputes_app.callback(invoke_without_command=True)
-def disputes(context: typer.Context, config: ConfigFile) -> None:
+def disputes(context: typer.Context, config: ConfigFile = DEFAULT_CONFIG) -> None:
     """List the disputes of this node's work, and what you can do about them."""
     context.obj = config
     if context.invoked_subcommand is None:
@@ -150,7 +179,11 @@ def concede(
 
 @app.command()
 def enlist(
-    config: ConfigFile, rpc: Rpc = None, key: PayoutKey = None, password_file: Password = None, yes: Yes = False
+    config: ConfigFile = DEFAULT_CONFIG,
+    rpc: Rpc = None,
+    key: PayoutKey = None,
+    password_file: Password = None,
+    yes: Yes = False,
 ) -> None:
     """Offer to judge disputes: three referees are drawn for each that is contested, and share what the loser loses."""
     _serve_as_referee(config, True, rpc=rpc, key=(key, password_file), yes=yes)
@@ -158,7 +191,11 @@ def enlist(
 
 @app.command()
 def resign(
-    config: ConfigFile, rpc: Rpc = None, key: PayoutKey = None, password_file: Password = None, yes: Yes = False
+    config: ConfigFile = DEFAULT_CONFIG,
+    rpc: Rpc = None,
+    key: PayoutKey = None,
+    password_file: Password = None,
+    yes: Yes = False,
 ) -> None:
     """Judge no more disputes."""
     _serve_as_referee(config, False, rpc=rpc, key=(key, password_file), yes=yes)
@@ -166,7 +203,7 @@ def resign(
 
 @app.command()
 def earnings(
-    config: ConfigFile,
+    config: ConfigFile = DEFAULT_CONFIG,
     rpc: Rpc = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; amounts in micro-USD.")] = False,
 ) -> None:
@@ -179,8 +216,67 @@ def earnings(
 
 
 @app.command()
+def bond(config: ConfigFile = DEFAULT_CONFIG, rpc: Rpc = None, yes: Yes = False) -> None:
+    """Bring the bond up to the least that is asked, after a part of it was lost or the least was raised."""
+    with _said():
+        from gristmill_provider.joining import replenish_bond
+
+        replenish_bond(load_config(config, {"rpc_url": rpc}), questions=Questions(yes=yes))
+
+
+@app.command()
+def doctor(
+    config: ConfigFile = DEFAULT_CONFIG,
+    coordinator_url: Annotated[str | None, typer.Option(help="Address of the coordinator, before set-up.")] = None,
+    cpu: Annotated[bool | None, typer.Option(help="The CPU is to be offered.")] = None,
+    rpc: Rpc = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Check this machine, and say of each trouble what it means and how to mend it. Runs before set-up, too."""
+    with _said():
+        machine = Machine(config, {"coordinator_url": coordinator_url, "cpu": cpu, "rpc_url": rpc})
+        examination.show(machine, as_json=as_json)
+
+
+@app.command()
+def top(
+    config: ConfigFile = DEFAULT_CONFIG,
+    once: Annotated[bool, typer.Option("--once", help="Print it once.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; amounts in micro-USD.")] = False,
+) -> None:
+    """Show what runs, what it earns, and every hour that earned nothing, with its reason. Ctrl-C ends it."""
+    with _said():
+        show_top(load_config(config), once=once, as_json=as_json)
+
+
+@service_app.command("install")
+def service_install(
+    config: ConfigFile = DEFAULT_CONFIG,
+    user: Annotated[str | None, typer.Option(help="Account to run it as, if not the owner of the file.")] = None,
+) -> None:
+    """Have systemd run the node, now and at every start of this machine."""
+    with _said():
+        service = Service(config.absolute(), load_config(config), user or account_of(config))
+        Systemd().install(service)
+
+
+@service_app.command("remove")
+def service_remove() -> None:
+    """Stop the node and delete its unit; settings, key and state stay."""
+    with _said():
+        Systemd().remove()
+
+
+@service_app.command("status")
+def service_status() -> None:
+    """Show how the service does."""
+    with _said():
+        Systemd().status()
+
+
+@app.command()
 def pause(
-    config: ConfigFile,
+    config: ConfigFile = DEFAULT_CONFIG,
     minutes: Annotated[float | None, typer.Option(min=0, help="Go on by itself after so long.")] = None,
 ) -> None:
     """Take the machine back, now: running work saves and leaves. It lasts over restarts, until `resume`."""
@@ -191,7 +287,7 @@ def pause(
 
 
 @app.command()
-def resume(config: ConfigFile) -> None:
+def resume(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """End a pause."""
     with _said():
         was = switch.resume(load_config(config, {}).state_dir)
@@ -200,7 +296,7 @@ def resume(config: ConfigFile) -> None:
 
 @app.command()
 def evidence(
-    config: ConfigFile,
+    config: ConfigFile = DEFAULT_CONFIG,
     days: Annotated[float, typer.Option(min=0, help="How far to look back.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only; times in unix seconds.")] = False,
 ) -> None:
@@ -259,16 +355,29 @@ def run_until_stopped(reload: Callable[[], NodeConfig], *, runner: Runner | None
     """
     _log_to_stderr()
     with _said():
-        asyncio.run(_run(reload, runner))
+        config = reload()
+        require_room(config.state_dir)
+        asyncio.run(_run(config, reload, runner))
 
 
-async def _run(reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
-    node = build(reload(), runner=runner, reload=reload)
+async def _run(config: NodeConfig, reload: Callable[[], NodeConfig], runner: Runner | None) -> None:
+    node = build(config, runner=runner, reload=reload)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
-    await node.run()
+    async with beside(config):
+        await node.run()
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C in the middle of setting up is no fault."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort) as err:
+        broken_off = Conflict("Setting up was broken off.", todo="Run this again: it goes on where it was.")
+        raise NodeEnded(ExitCode.INTERRUPTED, broken_off) from err
 
 
 @contextmanager
@@ -287,7 +396,7 @@ def _fail(err: GristmillError, code: ExitCode) -> None:
     raise SystemExit(code)
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(least: int = logging.INFO) -> None:
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -297,6 +406,6 @@ def _log_to_stderr() -> None:
             *([] if terminal else [structlog.processors.dict_tracebacks]),
             structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )

@@ -113,6 +113,7 @@ class NodeConfig(BaseModel):
     rpc_url: str = ""  # of a node of the chain; settle and earnings ask it, and disputes are answered through it
     disputes: Address | None = None  # the Disputes contract that the node may speak to; no coordinator's word is enough
     contest_disputes: bool = True  # post a bond by itself where the node's own re-run says that its work was right
+    dashboard_port: int | None = Field(default=None, ge=0, le=65_535)  # on loopback; 0: any free one; None: no page
     state_dir: OwnersPath
     limits: Limits = Limits()
     owner: Rules = Rules()
@@ -190,9 +191,17 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> NodeC
         raise NotFound(f"There is no configuration at {path}.", todo="docs/providers.md shows one.") from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise BadSettings(f"{path} is not valid TOML: {err}.", effect="The settings were not taken.") from err
-    values |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    return check_config(values | {name: value for name, value in (overrides or {}).items() if value is not None}, path)
+
+
+def check_config(values: Mapping[str, Any], path: Path) -> NodeConfig:
+    """The configuration that a file holds or will hold.
+
+    Raises:
+        BadSettings: a setting is missing, unknown or wrong.
+    """
     try:
-        return NodeConfig.model_validate(values, context=path.parent)
+        return NodeConfig.model_validate(values, context=path.absolute().parent)
     except ValidationError as err:
         raise BadSettings(
             f"{path} cannot be used. {_sentences(err)}",

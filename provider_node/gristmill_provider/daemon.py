@@ -97,6 +97,20 @@ class Node:
             await self._runner.close()
             journal.close()
 
+    async def measure(self) -> Probed:
+        """What this machine can do, without offering it.
+
+        Raises:
+            NodeEnded: as run().
+        """
+        try:
+            with ends_as(ExitCode.SANDBOX):
+                await self._runner.open()
+            with ends_as(ExitCode.PROBE):
+                return await self._probe()
+        finally:
+            await self._runner.close()
+
     def stop(self) -> None:
         """Let everything save and yield, then end."""
         self._stop.set()

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 import docker
 import structlog
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import DockerException
 from docker.models.containers import Container
 from docker.utils.socket import frames_iter
 
 from gristmill_protocol.errors import MissingPart, Unavailable
 from gristmill_protocol.progress import TrainerEvent
 from gristmill_provider.config import Limits
+from gristmill_provider.images import is_here
 from gristmill_provider.runner import MAX_LINE_BYTES, Ended, Kind, Run, parse_event
 from gristmill_provider.sandbox import WORK, Engine, container
 from gristmill_provider.volume import make_room, take_back
@@ -94,18 +95,13 @@ class DockerRunner:
             for left in self._docker.containers.list(all=True, filters={"label": _label(self._labels)}):
                 logger.warning("leftover_container_removed", container=left.short_id)
                 left.remove(force=True, v=True)
-            self._find_image()
+            if not is_here(self._docker, self._image):
+                logger.info("image_pulled", image=self._image)
+                self._docker.images.pull(self._image)
         except _ENGINE_ERRORS as err:
             raise _unusable(f"The Docker engine cannot be used: {err}.") from err
         if self._gpu_uuid is not None:
             require_toolkit()
-
-    def _find_image(self) -> None:
-        try:
-            self._docker.images.get(self._image)
-        except ImageNotFound:
-            logger.info("image_pulled", image=self._image)
-            self._docker.images.pull(self._image)
 
     def _start(self, task_dir: Path, kind: Kind) -> Run:
         place = () if kind == "probe" else (WORK,)
@@ -193,7 +189,9 @@ def require_toolkit() -> None:
         raise MissingPart(
             f"The NVIDIA container toolkit is {found.group() if found else 'missing'}; {wanted} or newer is needed.",
             effect="No container gets the graphics card.",
-            todo="Install it from NVIDIA's packages.",
+            todo="Install it by NVIDIA's guide "
+            "(https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html), then: "
+            "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
         )
 
 

@@ -15,11 +15,21 @@ class ExitCode(IntEnum):
     DEVICE = 11  # no graphics card to offer, and the CPU is not allowed
     SANDBOX = 12  # the Docker engine, the image or the container toolkit is missing or too old
     PROBE = 13  # the training program does not run on this machine
+    UNFIT = 14  # doctor found what keeps this machine from working
+    SERVICE = 15  # systemd is missing, or refused
+    DISK = 16  # the disk of state_dir is full
     REFUSED = 20  # the coordinator does not take this node
     IN_USE = 21  # another node runs from the same state folder
+    COORDINATOR = 22  # the coordinator does not answer, or is none
     JOURNAL = 30  # there is no journal that could be read
     CHAIN = 31  # the chain's node does not answer, or it is another chain
     UNSETTLED = 32  # some of what is owed could not be paid
+    UNFUNDED = 33  # the money for the bond, or for gas, is not there yet
+    INTERRUPTED = 130  # its owner broke off setting it up; the next call goes on
+
+
+# What trying again does not mend: a service that ends so stays down until its owner has acted.
+FINAL = (ExitCode.USAGE, ExitCode.KEY, ExitCode.REFUSED)
 
 
 class NodeEnded(Exception):

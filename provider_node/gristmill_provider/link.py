@@ -53,6 +53,15 @@ class Coordinator:
     retry_s: tuple[float, float] = (0.5, 30.0)
 
 
+def open_channel(coordinator: Coordinator) -> grpc.aio.Channel:
+    """A channel to it; nothing is dialled yet."""
+    address, ca_file = coordinator.address, coordinator.ca_file
+    if address.startswith("unix:") or is_loopback(address.rpartition(":")[0]):
+        return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(ca_file.read_bytes() if ca_file else None)
+    return grpc.aio.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
+
+
 class Link:
     """One node's connection.
 
@@ -159,7 +168,7 @@ class Link:
 
     async def _connect(self) -> None:
         """Greet and talk; returns when a stream that was welcomed has ended, raises when it never was."""
-        async with self._channel() as channel:
+        async with open_channel(self._coordinator) as channel:
             outgoing: Outgoing = asyncio.Queue()
             stream = ProviderLinkStub(channel).Connect(_written(outgoing))
             async with asyncio.timeout(_GREETING_TIMEOUT_S):
@@ -180,14 +189,6 @@ class Link:
                 logger.error("coordinator_refused", reason=str(refused.exceptions[0]))
             finally:
                 self._outgoing = None
-
-    def _channel(self) -> grpc.aio.Channel:
-        address = self._coordinator.address
-        if address.startswith("unix:") or is_loopback(address.rpartition(":")[0]):
-            return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        ca_file = self._coordinator.ca_file
-        credentials = grpc.ssl_channel_credentials(ca_file.read_bytes() if ca_file else None)
-        return grpc.aio.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
 
     async def _greet(self, stream: Any, outgoing: Outgoing) -> None:
         outgoing.put_nowait(pb.NodeMessage(hello=self._hello))

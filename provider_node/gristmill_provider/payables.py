@@ -40,6 +40,11 @@ CREATE TABLE IF NOT EXISTS payables (
     paid INTEGER NOT NULL DEFAULT 0,        -- 1: the chain has settled as much under this nonce
     PRIMARY KEY (chain_id, ledger, key, nonce)
 );
+CREATE TABLE IF NOT EXISTS earned (         -- when how much more of a job was accepted
+    at_s REAL NOT NULL,                     -- unix time
+    job_id TEXT NOT NULL,
+    usd_micros INTEGER NOT NULL             -- our lines, before fee and shares
+);
 """
 
 
@@ -166,10 +171,23 @@ class Payables:
         """The chain has settled it: it is owed no more, and kept for a while as what was promised."""
         self._db.execute(f"UPDATE payables SET paid = 1 WHERE {_KEY}", _key(payable.ledger, payable.promise))
 
+    def note_earned(self, payable: Payable, now_s: float) -> None:
+        """Remember when it was accepted: what it adds to its job; the same again adds nothing."""
+        noted = "SELECT coalesce(sum(usd_micros), 0) FROM earned WHERE job_id = ?"
+        more = payable.share_usd_micros - self._db.execute(noted, (payable.job_id,)).fetchone()[0]
+        if more > 0:
+            self._db.execute("INSERT INTO earned VALUES (?, ?, ?)", (now_s, payable.job_id, more))
+
+    def earned_usd_micros(self, since_s: float) -> int:
+        """What was accepted since then, before fee and shares."""
+        total = "SELECT coalesce(sum(usd_micros), 0) FROM earned WHERE at_s >= ?"
+        return int(self._db.execute(total, (since_s,)).fetchone()[0])
+
     def forget_expired(self, now_s: float) -> None:
         """Drop leases that earned nothing by their deadline, and statements long after it."""
         old = "deadline_s + (statement IS NOT NULL) * ? < ?"
         self._db.execute(f"DELETE FROM payables WHERE {old}", (_KEEP_S, now_s))
+        self._db.execute("DELETE FROM earned WHERE at_s < ?", (now_s - _KEEP_S,))
 
     def _under(self, ledger: Domain, promise: SignedReservation) -> Lease | None:
         found = self._db.execute(f"SELECT {_COLUMNS} FROM payables WHERE {_KEY}", _key(ledger, promise))

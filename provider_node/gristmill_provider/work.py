@@ -216,6 +216,7 @@ class Work:
         except GristmillError as err:
             logger.warning("payable_refused", attempt_id=told.attempt_id, reason=err.what)
             return
+        self._shop.journal.payables.note_earned(kept, self._shop.clock())
         logger.info("payable_kept", attempt_id=told.attempt_id, accepted_usd_micros=kept.share_usd_micros)
 
     def _reveal(self, request: pb.RevealRequest) -> None:

@@ -76,6 +76,7 @@ def test_it_serves_and_stops_when_told_to(serving: subprocess.Popen[str], settin
     out, _ = serving.communicate(timeout=20)
 
     assert answer.json()["recipes"] == {"text-sorter": 1}
+    assert answer.json()["nodes"]["grpc_address"] == settings["grpc_address"]
     assert serving.returncode == 0
     assert out == ""
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fakes import trainer
+from fakes.front import Front
 from fakes.provider_side import OPERATOR, RENTER, FakeArtifacts, ScriptedCoordinator
 from gristmill_protocol.keystore import create_key
 from gristmill_provider.config import Limits, NodeConfig
@@ -50,6 +51,13 @@ def config(tmp_path: Path, socket: str) -> NodeConfig:
         state_dir=tmp_path / "state",
         limits=Limits(stop_grace_s=5),
     )
+
+
+@pytest.fixture
+def front(socket: str) -> Iterator[Front]:
+    made = Front(socket)
+    yield made
+    made.close()
 
 
 @pytest.fixture

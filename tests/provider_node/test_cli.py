@@ -1,11 +1,13 @@
 """What an owner types, and what the process ends with."""
 
 import asyncio
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -23,6 +25,7 @@ UP = (sys.executable, "-c", "from gristmill_provider.cli import main; main()", "
 WITH_FAKE_TRAINER = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from gristmill_provider.cli import run_until_stopped
 from gristmill_provider.config import load_config
 from gristmill_provider.runner import ProcessRunner
@@ -101,6 +104,16 @@ def test_a_node_that_cannot_start_says_why(
     assert f"Exit code {code:d} ({code.name})" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == code
+
+
+def test_a_full_disk_is_said_before_anything_is_signed(config: NodeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=10**6))
+
+    ended = CliRunner().invoke(app, ["up", "--config", str(written(config))])
+
+    assert ended.exit_code == ExitCode.DISK
+    assert "has 1 MB left" in ended.stderr
+    assert "Make room" in ended.stderr
 
 
 async def test_signals_reload_the_price_and_end_in_order(coordinator: ScriptedCoordinator, config: NodeConfig) -> None:

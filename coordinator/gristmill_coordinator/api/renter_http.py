@@ -22,6 +22,7 @@ from gristmill_protocol.api import (
     HealthView,
     InfoView,
     MarketView,
+    NodeTerms,
     OfferView,
     ProviderPage,
     ProviderView,
@@ -82,6 +83,12 @@ async def info(co: Co) -> InfoView:
         recipes=co.recipe_ids,
         max_artifact_bytes=co.artifacts.max_bytes,
         deposits=await accounts.deposit_terms(co),
+        nodes=NodeTerms(
+            grpc_address=co.config.nodes_address,
+            disputes=chain.disputes,
+            images=co.config.images,
+            rpc_url=co.config.public_rpc_url,
+        ),
     )
 
 

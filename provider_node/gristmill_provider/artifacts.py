@@ -15,18 +15,25 @@ from typing import BinaryIO, Self
 import httpx
 from pydantic import ValidationError
 
-from gristmill_protocol.errors import GristmillError, NoSpace, NotFound, Problem, Unavailable, WrongHash
+from gristmill_protocol.errors import GristmillError, NoSpace, NotFound, Problem, TooLarge, Unavailable, WrongHash
 from gristmill_protocol.jobs import ArtifactRef
 
 _CHUNK_BYTES = 1024**2
 
 
 class ArtifactCache:
-    """A folder of files named by their SHA-256; what is in it under its name is whole and was checked."""
+    """A folder of files named by their SHA-256; what is in it under its name is whole and was checked.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        adopt_bytes: the largest file that a training program may hand in.
+        keep_free_bytes: of the disk it is on; what would leave less is not stored.
+    """
+
+    def __init__(self, root: Path, *, adopt_bytes: int, keep_free_bytes: int = 0) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
+        self._adopt_bytes = adopt_bytes
+        self._keep_free_bytes = keep_free_bytes
         for part in root.glob("*.part"):
             part.unlink()
 
@@ -47,19 +54,24 @@ class ArtifactCache:
         Raises:
             WrongHash: the program claims another content.
             Unavailable: there is no such plain file below that folder.
+            TooLarge: it has more than adopt_bytes; with holes in it, it may be larger than the disk.
             NoSpace: the disk is full.
         """
         if not self.has(sha256):
             with _plain_file(source, below) as file, self.incoming(sha256, name="own") as part:
                 part.restart()
                 while chunk := file.read(_CHUNK_BYTES):
+                    if part.size_bytes + len(chunk) > self._adopt_bytes:
+                        part.restart()
+                        raise TooLarge("The training program hands in more than an attempt may write on this machine.")
                     part.write(chunk)
         with suppress(OSError):  # its folder may belong to the container's user; it goes with the task then
             source.unlink()
 
     def incoming(self, sha256: str, *, name: str) -> "IncomingFile":
         """A file on its way into the cache; one of that name that was broken off goes on where it was."""
-        return IncomingFile(self._root / f"{sha256}.{name}.part", self.path(sha256))
+        part = self._root / f"{sha256}.{name}.part"
+        return IncomingFile(part, self.path(sha256), keep_free_bytes=self._keep_free_bytes)
 
     def place(self, sha256: str, target: Path) -> None:
         """Put a file of the cache at another path, read-only; it takes no room of its own where the disk allows."""
@@ -86,8 +98,9 @@ class ArtifactCache:
 class IncomingFile:
     """Bytes under a temporary name; leaving the context in order checks them and gives them their own."""
 
-    def __init__(self, part: Path, target: Path) -> None:
+    def __init__(self, part: Path, target: Path, *, keep_free_bytes: int = 0) -> None:
         self._part = part
+        self._keep_free_bytes = keep_free_bytes
         self._target = target
         self._digest = new_sha256()
         self.size_bytes = 0
@@ -102,6 +115,8 @@ class IncomingFile:
 
     def write(self, chunk: bytes) -> None:
         with _disk_space():
+            if shutil.disk_usage(self._part.parent).free - len(chunk) < self._keep_free_bytes:
+                raise OSError(errno.ENOSPC, "what is left is the owner's")
             self._file.write(chunk)
         self._take(chunk)
 
@@ -234,7 +249,11 @@ def _disk_space() -> Iterator[None]:
     except OSError as err:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise NoSpace("The node's disk is full.", effect="The file was not stored.") from err
+        raise NoSpace(
+            "The node's disk has no room left for it.",
+            effect="The file was not stored.",
+            todo="Its owner has to make room, or lower keep_free_gib.",
+        ) from err
 
 
 @contextmanager

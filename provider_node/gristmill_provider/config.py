@@ -29,6 +29,7 @@ class Limits(BaseModel):
     work_gib: float = Field(default=10, gt=0)  # what it may write
     data_gib: float = Field(default=20, gt=0)  # the largest data set that is downloaded
     cache_gib: float = Field(default=40, gt=0)  # downloads and states that are kept
+    keep_free_gib: float = Field(default=1, ge=0)  # of the disk of state_dir; nothing is stored that would leave less
     stop_grace_s: float = Field(default=10, gt=0, le=300)  # to save and leave, before it is killed
 
     @property
@@ -46,6 +47,10 @@ class Limits(BaseModel):
     @property
     def cache_bytes(self) -> int:
         return int(self.cache_gib * _GIB)
+
+    @property
+    def keep_free_bytes(self) -> int:
+        return int(self.keep_free_gib * _GIB)
 
 
 def _beside_config(path: Path, info: ValidationInfo) -> Path:

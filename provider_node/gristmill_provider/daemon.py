@@ -161,7 +161,10 @@ class Node:
         self, journal: Journal, http: httpx.AsyncClient, probed: Probed, tasks: asyncio.TaskGroup
     ) -> tuple[Work, Link]:
         state_dir = self._config.state_dir
-        cache = ArtifactCache(state_dir / "artifacts")
+        limits = self._config.limits
+        cache = ArtifactCache(
+            state_dir / "artifacts", adopt_bytes=limits.work_bytes, keep_free_bytes=limits.keep_free_bytes
+        )
         artifacts = ArtifactClient(cache, http, token=lambda: link.token)
         link = Link(
             Coordinator(self._config.coordinator, self._config.ca_file),

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any, TypeVar
 
 import docker
@@ -160,6 +162,8 @@ class _DockerRun:
         return Ended(code, words, self._container.attrs["State"]["OOMKilled"])
 
     def _close(self) -> None:
+        with suppress(OSError):  # the engine does not remove a container while somebody fails to take its output
+            self._output._sock.shutdown(SHUT_RDWR)
         try:
             self._container.remove(force=True, v=True)
         except _ENGINE_ERRORS as err:  # the next open() removes it

@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -6,13 +7,13 @@ import httpx
 import pytest
 
 from fakes.provider_side import DATA, TOKEN, FakeArtifacts, ref
-from gristmill_protocol.errors import GristmillError, NotAllowed, NotFound, Unavailable, WrongHash
+from gristmill_protocol.errors import GristmillError, NoSpace, NotAllowed, NotFound, TooLarge, Unavailable, WrongHash
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> ArtifactCache:
-    return ArtifactCache(tmp_path / "cache")
+    return ArtifactCache(tmp_path / "cache", adopt_bytes=64 * 1024)
 
 
 @pytest.fixture
@@ -140,6 +141,25 @@ def test_no_trick_makes_the_node_read_elsewhere(trick: str, cache: ArtifactCache
         cache.adopt(source, below=out, sha256=ref(b"secret").sha256)
 
     assert names(cache) == []
+
+
+def test_a_file_with_holes_does_not_fill_the_disk(cache: ArtifactCache, out: Path) -> None:
+    with (out / "state").open("wb") as file:
+        file.truncate(1024**4)
+
+    with pytest.raises(TooLarge, match="hands in more"):
+        cache.adopt(out / "state", below=out, sha256=ref(b"zeros").sha256)
+
+    assert sum(path.stat().st_size for path in cache.path("x").parent.iterdir()) == 0
+
+
+async def test_what_is_left_of_the_disk_is_the_owners(tmp_path: Path, artifacts: FakeArtifacts) -> None:
+    cache = ArtifactCache(tmp_path / "cache", adopt_bytes=1, keep_free_bytes=shutil.disk_usage(tmp_path).total)
+    async with httpx.AsyncClient(transport=artifacts.transport(), base_url="http://coordinator") as http:
+        with pytest.raises(NoSpace, match="no room left"):
+            await ArtifactClient(cache, http, token=lambda: TOKEN).fetch(ref(DATA))
+
+    assert not cache.has(ref(DATA).sha256)
 
 
 def test_pruning_drops_the_longest_unused_and_nothing_needed(cache: ArtifactCache, out: Path) -> None:

@@ -128,6 +128,9 @@ class IncomingFile:
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         with _disk_space():
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())  # a record that names it may be on the disk at once
             self._file.close()
         if kind is not None:
             return

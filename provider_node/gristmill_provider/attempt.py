@@ -20,6 +20,7 @@ from gristmill_provider.journal import Journal
 from gristmill_provider.link import Link
 from gristmill_provider.meter import Meter
 from gristmill_provider.runner import Ended, Run, Runner
+from gristmill_provider.volume import take_back
 
 # Larger states travel only now and then, or when they are asked for.
 LARGE_STATE_BYTES = 64 * 1024**2
@@ -84,6 +85,14 @@ def _inside(folder: Path, name: str) -> Path:
         raise BadRequest(f"The model has a file named {name!r}.")
     folder.mkdir(exist_ok=True)
     return folder / name
+
+
+def clear_tasks(tasks_dir: Path) -> None:
+    """Remove the folders of an earlier life, and what is mounted in them; nothing may run in them any more."""
+    tasks_dir.mkdir(parents=True, exist_ok=True)
+    for folder in tasks_dir.iterdir():
+        take_back(folder / "out")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_task_dir(tasks_dir: Path, name: str) -> Path:

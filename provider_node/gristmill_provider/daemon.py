@@ -18,7 +18,7 @@ from gristmill_protocol.ids import new_id, node_prefix
 from gristmill_protocol.progress import Failed, Probed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
-from gristmill_provider.attempt import Workshop, new_task_dir
+from gristmill_provider.attempt import Workshop, clear_tasks, new_task_dir
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.devices import Device, find_cpu, find_gpu
 from gristmill_provider.docker_runner import DockerRunner
@@ -108,6 +108,7 @@ class Node:
         try:
             with ends_as(ExitCode.SANDBOX):
                 await self._runner.open()
+            await asyncio.to_thread(clear_tasks, self._tasks_dir)
             with ends_as(ExitCode.PROBE):
                 probed = await self._measure()
             if probed is not None:

@@ -1,7 +1,6 @@
 """All that a node is doing: takes what the coordinator asks, within the owner's rules and the node's slots."""
 
 import asyncio
-import shutil
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
 from typing import Any
@@ -20,7 +19,6 @@ from gristmill_provider.config import NodeConfig
 from gristmill_provider.defence import Defence
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
 from gristmill_provider.payables import Lease
-from gristmill_provider.volume import take_back
 
 logger = structlog.get_logger(__name__)
 
@@ -91,7 +89,7 @@ class Work:
         return pb.Heartbeat(attempt_ids=journal.unreported("attempt"), audit_ids=journal.unreported("audit"))
 
     def recover(self) -> None:
-        """After a start: report what an earlier life left unfinished, and remove its folders."""
+        """After a start: report what an earlier life left unfinished."""
         for work_id, kind in self._shop.journal.interrupted():
             logger.warning("work_was_interrupted", work_id=work_id, kind=kind)
             if kind == "attempt":
@@ -102,9 +100,6 @@ class Work:
             else:
                 message = pb.NodeMessage(audit=refused(work_id, _RESTARTED))
             self._shop.link.deliver(message, ends=work_id, now_s=self._shop.clock())
-        for folder in self._shop.tasks_dir.iterdir():
-            take_back(folder / "out")
-            shutil.rmtree(folder, ignore_errors=True)
         self.tidy()
 
     def tidy(self) -> None:

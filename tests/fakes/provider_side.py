@@ -56,7 +56,7 @@ FORCED_FROM_S = DEADLINE_S - 2 * 86_400
 DATA = b"a packed data set"
 TOKEN = "let me in"
 
-_PATIENCE_S = 20  # a test fails before pytest's timeout does, which would leave the servers running
+_PATIENCE_S = 30  # a test fails before pytest's timeout does, which would leave the servers running
 
 
 def ref(content: bytes) -> ArtifactRef:
@@ -184,9 +184,9 @@ class FakeArtifacts:
         return ref(content)
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        return httpx.MockTransport(self._answer)
+        return httpx.MockTransport(self.answer)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         assert request.headers["authorization"] == f"Bearer {TOKEN}"
         name = request.url.path.removeprefix("/v1/artifacts/")
@@ -237,6 +237,7 @@ class ScriptedCoordinator(ProviderLinkServicer):
         self.refusal: pb.Refused | None = None
         self._changed = asyncio.Condition()
         self._outbox: asyncio.Queue[pb.CoordinatorMessage | None] = asyncio.Queue()
+        self._waiting: asyncio.Task[pb.CoordinatorMessage | None] | None = None  # of the latest stream, for the outbox
         self._server: Any = None
 
     async def start(self) -> None:
@@ -298,10 +299,13 @@ class ScriptedCoordinator(ProviderLinkServicer):
             reading.cancel()
 
     async def _write(self, context: Any, reading: asyncio.Task[None]) -> None:
+        """Say what is in the outbox until the stream ends, or a later one takes its place."""
+        if self._waiting is not None:
+            self._waiting.cancel()
         while True:
-            waiting = asyncio.create_task(self._outbox.get())
+            waiting = self._waiting = asyncio.create_task(self._outbox.get())
             await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
+            if not waiting.done() or waiting.cancelled():
                 waiting.cancel()
                 return
             message = waiting.result()

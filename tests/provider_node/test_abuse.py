@@ -13,10 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import docker
 import psutil
 import pytest
-from docker.errors import DockerException
 
 from fakes import probes, trainer, unruly
 from fakes.probes import PROBES, files, kernel, network, resources
@@ -50,21 +48,11 @@ Found = dict[str, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def engine(require: Callable[[bool, str], None]) -> Iterator[Any]:
-    try:
-        client = docker.from_env()
-        client.ping()
-    except DockerException as err:
-        require(False, f"no Docker engine: {err}")
-    require(bool(client.images.list(IMAGE)), f"no image {IMAGE}; .ci/base-image makes one")
-    require(os.uname().machine == "x86_64", "the probes know the system calls of x86-64 only")
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def folder(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(
+    engine: Any, require: Callable[[bool, str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """A job's folder with the probes in it, on a machine where there is something to be found."""
+    require(os.uname().machine == "x86_64", "the probes know the system calls of x86-64 only")
     made = tmp_path_factory.mktemp("abuse")
     (made / "secret").write_text("the owner's")
     with ExitStack() as stack:
@@ -167,8 +155,8 @@ def unruly_image(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     context = tmp_path_factory.mktemp("image")
     for program in (trainer, unruly):
         shutil.copy(program.__file__, context)
-    copied = "COPY trainer.py unruly.py /opt/fakes/"
-    (context / "Dockerfile").write_text(f"FROM {IMAGE}\n{copied}\nENV PYTHONPATH=/opt\n")
+    copied = "COPY trainer.py unruly.py /usr/lib/probes/fakes/"
+    (context / "Dockerfile").write_text(f"FROM {IMAGE}\n{copied}\nENV PYTHONPATH=/usr/lib/probes\n")
     return str(engine.images.build(path=str(context), rm=True)[0].id)
 
 

@@ -6,9 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
-from docker.errors import DockerException
 
 from fakes import trainer
 from fakes.provider_side import DATA, RENTER, ScriptedCoordinator, lease, task
@@ -27,19 +25,12 @@ NODE = "node_of_docker_tests"
 LIMITS = Limits(memory_gib=0.25, pids=64, work_gib=0.02, cpus=1)
 
 
-@pytest.fixture
-def engine(require: Callable[[bool, str], None]) -> Iterator[Any]:
-    try:
-        client = docker.from_env()
-        client.ping()
-    except DockerException as err:
-        require(False, f"no Docker engine: {err}")
-    require(bool(client.images.list(IMAGE)), f"no image {IMAGE}; .ci/base-image makes one")
-    yield client
-    left = client.containers.list(all=True, filters={"label": f"{NODE_LABEL}={NODE}"})
+@pytest.fixture(autouse=True)
+def _nothing_left(engine: Any) -> Iterator[None]:
+    yield
+    left = engine.containers.list(all=True, filters={"label": f"{NODE_LABEL}={NODE}"})
     for container in left:
         container.remove(force=True)
-    client.close()
     assert left == [], "a container was left behind"
 
 

@@ -4,7 +4,8 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,10 +17,12 @@ from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Failed, Finished, Progress, SegmentDone, Started, Stopped, TrainerEvent
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
+from gristmill_provider.config import Network
+from gristmill_provider.egress import way_out
 from gristmill_provider.journal import Journal
 from gristmill_provider.link import Link
 from gristmill_provider.meter import Meter
-from gristmill_provider.runner import Ended, Run, Runner
+from gristmill_provider.runner import Ended, Kind, Run, Runner
 from gristmill_provider.volume import take_back
 
 # Larger states travel only now and then, or when they are asked for.
@@ -42,6 +45,7 @@ class Workshop:
     Args:
         numeric_class: the machine's, hex, as measured when the node started.
         clock: unix seconds.
+        network: what the owner lets jobs have of it.
     """
 
     runner: Runner
@@ -53,6 +57,17 @@ class Workshop:
     tasks_dir: Path
     numeric_class: str
     clock: Callable[[], float]
+    network: Network
+
+    @asynccontextmanager
+    async def started(self, folder: Path, kind: Kind, task: TrainTask) -> AsyncIterator[Run]:
+        """A run of the task that is laid out in a folder, with the way out that it was promised."""
+        async with way_out(folder, task.network, most_bytes=self.network.job_bytes):
+            run = await self.runner.start(folder, kind)
+            try:
+                yield run
+            finally:
+                await run.close()
 
     async def lay_out(self, name: str, task: TrainTask) -> Path:
         """A task folder as the trainer expects it, with its inputs fetched and checked."""
@@ -161,11 +176,8 @@ class Attempt:
         self._preparing = asyncio.create_task(self._shop.lay_out(self.attempt_id, self._task))
         try:
             folder = await self._preparing
-            run = await self._shop.runner.start(folder, "run")
-            try:
+            async with self._shop.started(folder, "run", self._task) as run:
                 return await self._follow(run, folder)
-            finally:
-                await run.close()
         except asyncio.CancelledError:
             if self._stop_reason is None or not self._preparing.cancelled():
                 raise

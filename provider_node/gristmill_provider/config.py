@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from gristmill_protocol.errors import BadRequest, BadSettings, NotFound
-from gristmill_protocol.jobs import Address
+from gristmill_protocol.jobs import Address, Hosts
 from gristmill_protocol.money import parse_usd
 
 _GIB = 1024**3
@@ -53,6 +53,19 @@ class Limits(BaseModel):
         return int(self.keep_free_gib * _GIB)
 
 
+class Network(BaseModel):
+    """What jobs may reach besides their inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow: Hosts = ()  # exact names, by https only
+    job_gib: float = Field(default=1, gt=0)  # what one run may send and receive through it
+
+    @property
+    def job_bytes(self) -> int:
+        return int(self.job_gib * _GIB)
+
+
 def _beside_config(path: Path, info: ValidationInfo) -> Path:
     return (info.context or Path()) / path.expanduser()
 
@@ -87,6 +100,7 @@ class NodeConfig(BaseModel):
     contest_disputes: bool = True  # post a bond by itself where the node's own re-run says that its work was right
     state_dir: OwnersPath
     limits: Limits = Limits()
+    network: Network = Network()
 
     @property
     def ask_usd_micros_per_gpu_hour(self) -> int:

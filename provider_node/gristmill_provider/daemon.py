@@ -187,6 +187,7 @@ class Node:
             tasks_dir=self._tasks_dir,
             numeric_class=probed.numeric_class,
             clock=self._clock,
+            network=self._config.network,
         )
         work = Work(workshop, config=lambda: self._config, flops_per_s=probed.flops_per_s, tasks=tasks)
         self._link = link

@@ -26,6 +26,7 @@ def run_task(
         segment_steps=quote.plan.segment_steps,
         step_from=step_from,
         segment_index=segment_index,
+        network=quote.plan.network,
         data=spec.data,
         state=state,
     )

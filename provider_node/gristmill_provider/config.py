@@ -88,6 +88,7 @@ class NodeConfig(BaseModel):
     ask_usd_per_gpu_hour: str  # decimal text, as in "0.30"
     backend: Literal["docker", "process"] = "docker"
     image: str = ""  # the trainer's, by digest; docker only
+    runtime: Literal["runc", "runsc"] = "runc"  # runsc: gVisor, a second kernel between job and machine
     docker_url: str = ""  # where the engine listens; "": as the docker command finds it
     gpu: str = ""  # UUID of the graphics card; "": the first
     cpu: bool = False  # offer the CPU instead of a graphics card

@@ -4,7 +4,7 @@ import asyncio
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +46,7 @@ class DockerRunner:
     Args:
         node_id: labels the containers, so that a later life of the node finds and removes them.
         image: the trainer's, by digest.
+        runtime: what the engine runs them with.
         command: the training program inside; the kind and the folder are added.
     """
 
@@ -57,6 +58,7 @@ class DockerRunner:
         limits: Limits,
         gpu_uuid: str | None,
         url: str = "",
+        runtime: str = "runc",
         command: tuple[str, ...] = TRAINER,
     ) -> None:
         self._labels = {NODE_LABEL: node_id}
@@ -67,7 +69,7 @@ class DockerRunner:
         self._command = command
         self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="docker")
         self._docker: Any = None
-        self._engine = Engine()
+        self._engine = Engine(runtime=runtime)
 
     async def open(self) -> None:
         await self._blocking(self._open)
@@ -87,7 +89,7 @@ class DockerRunner:
     def _open(self) -> None:
         try:
             self._docker = docker.DockerClient(self._url) if self._url else docker.from_env()
-            self._engine = _engine(self._docker)
+            self._engine = _engine(self._docker, self._engine.runtime, self._gpu_uuid)
             for left in self._docker.containers.list(all=True, filters={"label": _label(self._labels)}):
                 logger.warning("leftover_container_removed", container=left.short_id)
                 left.remove(force=True, v=True)
@@ -192,11 +194,27 @@ def require_toolkit() -> None:
         )
 
 
-def _engine(client: Any) -> Engine:
-    version = client.api.api_version
+def knows_card(spec_dirs: Sequence[str], gpu_uuid: str) -> bool:
+    """Whether a specification for the Container Device Interface in one of the folders names the card."""
+    specs = [path for folder in spec_dirs for path in Path(folder).glob("*") if path.suffix in (".json", ".yaml")]
+    return any(gpu_uuid in path.read_text(errors="replace") for path in specs)
+
+
+def _engine(client: Any, runtime: str, gpu_uuid: str | None) -> Engine:
+    version, about = client.api.api_version, client.info()
     if tuple(map(int, version.split("."))) < _OLDEST_API:
         raise _unusable(f"The Docker engine is too old: its API is {version}, 1.41 (Docker 20.10) is needed.")
-    return Engine(cdi=bool(client.info().get("CDISpecDirs")))
+    if runtime not in about.get("Runtimes", {}):
+        raise MissingPart(
+            f"The Docker engine has no runtime {runtime!r}.",
+            effect="Nothing can be run on this machine.",
+            todo="Install it and name it in /etc/docker/daemon.json, or take the setting runtime out; "
+            "docs/providers.md says how.",
+        )
+    return Engine(
+        cdi=gpu_uuid is not None and knows_card(about.get("CDISpecDirs") or [], gpu_uuid),
+        runtime=runtime,
+    )
 
 
 def _label(labels: dict[str, str]) -> list[str]:

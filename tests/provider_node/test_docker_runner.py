@@ -1,5 +1,6 @@
 """Real containers on a real engine, under the flags that every attempt gets."""
 
+import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from fakes.provider_side import DATA, RENTER, ScriptedCoordinator, lease, task
 from gristmill_protocol.errors import MissingPart, Unavailable
 from gristmill_protocol.progress import Finished, TrainerEvent
 from gristmill_provider.config import Limits, NodeConfig
-from gristmill_provider.docker_runner import NODE_LABEL, DockerRunner, require_toolkit
+from gristmill_provider.docker_runner import NODE_LABEL, DockerRunner, knows_card, require_toolkit
 from gristmill_provider.runner import Ended, Run
 from gristmill_provider.volume import take_back
 
@@ -182,6 +183,23 @@ async def test_a_node_runs_an_attempt_in_a_container(
     assert len(coordinator.bodies("segment")) == 3
     assert finished.finished_json
     assert list((config.state_dir / "tasks").iterdir()) == []
+
+
+async def test_a_runtime_that_the_engine_does_not_have_is_named(engine: Any) -> None:
+    runner = DockerRunner(node_id=NODE, image=IMAGE, limits=LIMITS, gpu_uuid=None, runtime="none")
+
+    with pytest.raises(MissingPart, match=r"has no runtime 'none'.*/etc/docker/daemon\.json"):
+        await runner.open()
+    await runner.close()
+
+
+def test_a_card_is_asked_for_by_the_device_interface_if_that_knows_it(tmp_path: Path) -> None:
+    spec = {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": [{"name": "0"}, {"name": "GPU-fa4e0001"}]}
+    (tmp_path / "nvidia.json").write_text(json.dumps(spec))
+
+    assert knows_card(["/none", str(tmp_path)], "GPU-fa4e0001")
+    assert not knows_card([str(tmp_path)], "GPU-fa4e0002")
+    assert not knows_card([], "GPU-fa4e0001")
 
 
 @pytest.mark.parametrize(

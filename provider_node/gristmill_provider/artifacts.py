@@ -5,12 +5,14 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Set
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+from weakref import WeakValueDictionary
 
 import httpx
 from pydantic import ValidationError
@@ -19,6 +21,7 @@ from gristmill_protocol.errors import GristmillError, NoSpace, NotFound, Problem
 from gristmill_protocol.jobs import ArtifactRef
 
 _CHUNK_BYTES = 1024**2
+_ABANDONED_S = 86_400
 
 
 class ArtifactCache:
@@ -34,8 +37,9 @@ class ArtifactCache:
         self._root = root
         self._adopt_bytes = adopt_bytes
         self._keep_free_bytes = keep_free_bytes
-        for part in root.glob("*.part"):
-            part.unlink()
+        for part in root.glob("*.part"):  # downloads of the last day go on where they were
+            if not part.name.endswith(".fetched.part") or part.stat().st_mtime < time.time() - _ABANDONED_S:
+                part.unlink()
 
     def path(self, sha256: str) -> Path:
         return self._root / sha256
@@ -80,7 +84,8 @@ class ArtifactCache:
         try:
             os.link(source, target)
         except OSError:
-            shutil.copyfile(source, target)
+            with _disk_space():
+                shutil.copyfile(source, target)
             target.chmod(0o444)
 
     def prune(self, *, keep: Set[str], max_bytes: int) -> None:
@@ -153,13 +158,17 @@ class ArtifactClient:
 
     Args:
         token: what the coordinator gave when the stream was opened; asked for at each request, since it is renewed.
+        throttle: what all transfers share.
     """
 
-    def __init__(self, cache: ArtifactCache, http: httpx.AsyncClient, token: Callable[[], str]) -> None:
+    def __init__(
+        self, cache: ArtifactCache, http: httpx.AsyncClient, token: Callable[[], str], throttle: "Throttle"
+    ) -> None:
         self._cache = cache
         self._http = http
         self._token = token
-        self._fetching = asyncio.Lock()
+        self._throttle = throttle
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(self, ref: ArtifactRef) -> None:
         """Bring a file into the cache, unless it is there.
@@ -168,7 +177,7 @@ class ArtifactClient:
             Unavailable: the coordinator cannot be reached now; a later call goes on where this one stopped.
             WrongHash, NoSpace, NotFound: as they say.
         """
-        async with self._fetching:
+        async with self._fetching.setdefault(ref.sha256, asyncio.Lock()):  # several files at once, each once
             if self._cache.has(ref.sha256):
                 return
             with self._cache.incoming(ref.sha256, name="fetched") as part:
@@ -178,7 +187,7 @@ class ArtifactClient:
                     await self._download(ref, part)
 
     async def upload(self, sha256: str) -> None:
-        """See that the coordinator has a file of the cache.
+        """See that the coordinator has a file of the cache; one that was broken off goes on where it was.
 
         Raises:
             Unavailable: the coordinator cannot be reached, or has no room now.
@@ -186,13 +195,14 @@ class ArtifactClient:
         """
         if not self._cache.has(sha256):
             raise NotFound(f"This node does not have the file {sha256} any more.")
-        url = _url(sha256)
+        url, size = _url(sha256), self._cache.size(sha256)
         with _reachable():
             head = await self._http.head(url, headers=self._headers())
             if head.status_code == httpx.codes.OK:
                 return
-            headers = self._headers() | {"Content-Length": str(self._cache.size(sha256))}
-            answer = await self._http.put(url, headers=headers, content=_chunks(self._cache.path(sha256)))
+            offset = min(int(head.headers.get("Upload-Offset", "0")), size)
+            headers = self._headers() | {"Content-Length": str(size - offset), "Upload-Offset": str(offset)}
+            answer = await self._http.put(url, headers=headers, content=self._chunks(self._cache.path(sha256), offset))
         if answer.is_error:
             raise _problem(answer)
 
@@ -212,9 +222,48 @@ class ArtifactClient:
                         part.restart()
                         raise WrongHash(f"The file {ref.sha256} is larger than was said.", effect="It was not used.")
                     part.write(chunk)
+                    await self._throttle.take(len(chunk))
+
+    async def _chunks(self, path: Path, offset: int) -> AsyncIterator[bytes]:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while chunk := file.read(_CHUNK_BYTES):
+                await self._throttle.take(len(chunk))
+                yield chunk
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token()}"}
+
+
+class Throttle:
+    """So many bytes a second, over all transfers together.
+
+    Args:
+        bytes_per_s: None: as many as there are.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        bytes_per_s: float | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._clock = clock
+        self._sleep = sleep
+        self._free_s = 0.0  # when what was taken so far is paid off
+
+    async def take(self, size_bytes: int) -> None:
+        """Wait until what was taken before has had its time."""
+        if self._bytes_per_s is None:
+            return
+        now = self._clock()
+        wait_s = self._free_s - now
+        self._free_s = max(now, self._free_s) + size_bytes / self._bytes_per_s
+        if wait_s > 0:
+            await self._sleep(wait_s)
 
 
 def _url(sha256: str) -> str:
@@ -229,12 +278,6 @@ def _problem(answer: httpx.Response) -> GristmillError:
     if answer.is_server_error and not isinstance(error, Unavailable):
         return Unavailable(error.what, effect=error.effect, todo=error.todo)
     return error
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
 
 
 @contextmanager

@@ -73,11 +73,17 @@ class Workshop:
         """A task folder as the trainer expects it, with its inputs fetched and checked."""
         folder = new_task_dir(self.tasks_dir, name)
         (folder / "task.json").write_text(task.model_dump_json())
-        await self._place(task.data, folder / "input" / "data")
+        inputs = {folder / "input" / "data": task.data}
         if task.state is not None:
-            await self._place(task.state, folder / "input" / "state.safetensors")
-        for name, ref in task.model.items():
-            await self._place(ref, _inside(folder / "input" / "model", name))
+            inputs[folder / "input" / "state.safetensors"] = task.state
+        for file, ref in task.model.items():
+            inputs[_inside(folder / "input" / "model", file)] = ref
+        try:
+            async with asyncio.TaskGroup() as fetching:
+                for target, ref in inputs.items():
+                    fetching.create_task(self._place(ref, target))
+        except* GristmillError as failed:
+            raise failed.exceptions[0] from None
         return folder
 
     async def _place(self, ref: ArtifactRef, target: Path) -> None:

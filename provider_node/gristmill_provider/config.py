@@ -29,6 +29,7 @@ class Limits(BaseModel):
     work_gib: float = Field(default=10, gt=0)  # what it may write
     data_gib: float = Field(default=20, gt=0)  # the largest data set that is downloaded
     cache_gib: float = Field(default=40, gt=0)  # downloads and states that are kept
+    bandwidth_mib_s: float | None = Field(default=None, gt=0)  # of downloads and uploads together; None: no limit
     keep_free_gib: float = Field(default=1, ge=0)  # of the disk of state_dir; nothing is stored that would leave less
     stop_grace_s: float = Field(default=10, gt=0, le=300)  # to save and leave, before it is killed
 
@@ -47,6 +48,10 @@ class Limits(BaseModel):
     @property
     def cache_bytes(self) -> int:
         return int(self.cache_gib * _GIB)
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float | None:
+        return None if self.bandwidth_mib_s is None else self.bandwidth_mib_s * 1024**2
 
     @property
     def keep_free_bytes(self) -> int:

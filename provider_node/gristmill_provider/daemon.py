@@ -17,7 +17,7 @@ from gristmill_protocol.errors import GristmillError, Unavailable
 from gristmill_protocol.ids import new_id, node_prefix
 from gristmill_protocol.progress import Failed, Probed
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
+from gristmill_provider.artifacts import ArtifactCache, ArtifactClient, Throttle
 from gristmill_provider.attempt import Workshop, clear_tasks, new_task_dir
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.devices import Device, find_cpu, find_gpu
@@ -166,7 +166,9 @@ class Node:
         cache = ArtifactCache(
             state_dir / "artifacts", adopt_bytes=limits.work_bytes, keep_free_bytes=limits.keep_free_bytes
         )
-        artifacts = ArtifactClient(cache, http, token=lambda: link.token)
+        artifacts = ArtifactClient(
+            cache, http, token=lambda: link.token, throttle=Throttle(limits.bandwidth_bytes_per_s)
+        )
         link = Link(
             Coordinator(self._config.coordinator, self._config.ca_file),
             hello=self._hello(),

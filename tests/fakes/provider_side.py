@@ -176,6 +176,7 @@ class FakeArtifacts:
         self.held: dict[str, bytes] = {}
         self.refuses: GristmillError | None = None
         self.requests: list[httpx.Request] = []
+        self.broken_off: dict[str, bytes] = {}  # what has come of an upload
         self.cut_after: int | None = None  # bytes of the next download that get through
         self.add(DATA)
 
@@ -193,11 +194,14 @@ class FakeArtifacts:
         if self.refuses is not None:
             return self._problem(self.refuses)
         if request.method == "PUT":
-            assert sha256(request.content).hexdigest() == name
-            self.held[name] = request.content
+            content = self.broken_off.pop(name, b"")[: int(request.headers["upload-offset"])] + request.content
+            assert sha256(content).hexdigest() == name
+            self.held[name] = content
             return httpx.Response(201)
         if name not in self.held:
-            return self._problem(NotFound("There is no such artifact."))
+            missing = self._problem(NotFound("There is no such artifact."))
+            missing.headers["Upload-Offset"] = str(len(self.broken_off.get(name, b"")))
+            return missing
         return self._content(request, self.held[name])
 
     def _content(self, request: httpx.Request, content: bytes) -> httpx.Response:

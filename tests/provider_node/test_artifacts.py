@@ -8,7 +8,7 @@ import pytest
 
 from fakes.provider_side import DATA, TOKEN, FakeArtifacts, ref
 from gristmill_protocol.errors import GristmillError, NoSpace, NotAllowed, NotFound, TooLarge, Unavailable, WrongHash
-from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
+from gristmill_provider.artifacts import ArtifactCache, ArtifactClient, Throttle
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def cache(tmp_path: Path) -> ArtifactCache:
 @pytest.fixture
 async def client(cache: ArtifactCache, artifacts: FakeArtifacts) -> AsyncIterator[ArtifactClient]:
     async with httpx.AsyncClient(transport=artifacts.transport(), base_url="http://coordinator") as http:
-        yield ArtifactClient(cache, http, token=lambda: TOKEN)
+        yield ArtifactClient(cache, http, token=lambda: TOKEN, throttle=Throttle(None))
 
 
 @pytest.fixture
@@ -54,6 +54,54 @@ async def test_a_download_that_was_cut_off_goes_on_where_it_was(
 
     assert artifacts.requests[1].headers["range"] == "bytes=5-"
     assert cache.path(ref(DATA).sha256).read_bytes() == DATA
+
+
+async def test_a_download_goes_on_in_the_nodes_next_life(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts
+) -> None:
+    artifacts.cut_after = 5
+    with pytest.raises(Unavailable):
+        await client.fetch(ref(DATA))
+
+    again = ArtifactCache(cache.path("x").parent, adopt_bytes=1)
+    with again.incoming(ref(DATA).sha256, name="fetched") as part:
+        assert part.size_bytes == 5
+        part.write(DATA[5:])
+
+    assert again.path(ref(DATA).sha256).read_bytes() == DATA
+
+
+async def test_an_upload_goes_on_where_it_was_broken_off(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts, out: Path
+) -> None:
+    (out / "state").write_bytes(b"a long state")
+    sha256 = ref(b"a long state").sha256
+    cache.adopt(out / "state", below=out, sha256=sha256)
+    artifacts.broken_off[sha256] = b"a long"
+
+    await client.upload(sha256)
+
+    assert artifacts.requests[-1].content == b" state"
+    assert artifacts.held[sha256] == b"a long state"
+
+
+async def test_transfers_share_the_bandwidth_that_the_owner_gives() -> None:
+    now, waited = 100.0, []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        waited.append(seconds)
+
+    throttle = Throttle(1000, clock=lambda: now, sleep=sleep)
+    for size in (500, 2000, 1, 1):
+        await throttle.take(size)
+
+    assert waited == pytest.approx([0.5, 2.0, 0.001])
+    now += 60  # a pause earns nothing
+    await throttle.take(3000)
+    await throttle.take(1)
+    assert waited[3:] == pytest.approx([3.0])
 
 
 @pytest.mark.parametrize("lie", [b"a packed data seT", b"a packed data set, and more"])
@@ -157,7 +205,7 @@ async def test_what_is_left_of_the_disk_is_the_owners(tmp_path: Path, artifacts:
     cache = ArtifactCache(tmp_path / "cache", adopt_bytes=1, keep_free_bytes=shutil.disk_usage(tmp_path).total)
     async with httpx.AsyncClient(transport=artifacts.transport(), base_url="http://coordinator") as http:
         with pytest.raises(NoSpace, match="no room left"):
-            await ArtifactClient(cache, http, token=lambda: TOKEN).fetch(ref(DATA))
+            await ArtifactClient(cache, http, token=lambda: TOKEN, throttle=Throttle(None)).fetch(ref(DATA))
 
     assert not cache.has(ref(DATA).sha256)
 

@@ -258,6 +258,7 @@ class Node:
             own_renters=self._config.own_renters,
             paused=self._config.paused or self._stop.is_set(),
             recipes=self._config.recipes,
+            network=self._config.network.allow,
         )
 
 

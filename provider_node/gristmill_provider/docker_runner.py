@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from socket import SHUT_RDWR
 from typing import Any, TypeVar
@@ -110,33 +110,41 @@ class DockerRunner:
         place = () if kind == "probe" else (WORK,)
         out = task_dir / "out"
         make_room(out, self._limits.work_bytes)
-        try:
-            made = self._docker.containers.create(
-                **container(
-                    (*self._command, kind, *place),
-                    image=self._image,
-                    task_dir=task_dir,
-                    limits=self._limits,
-                    gpu_uuid=self._gpu_uuid,
-                    engine=self._engine,
-                    labels=self._labels,
+        with ExitStack() as held:
+            held.callback(take_back, out)
+            try:
+                made = self._docker.containers.create(
+                    **container(
+                        (*self._command, kind, *place),
+                        image=self._image,
+                        task_dir=task_dir,
+                        limits=self._limits,
+                        gpu_uuid=self._gpu_uuid,
+                        engine=self._engine,
+                        labels=self._labels,
+                    )
                 )
-            )
-            output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
-            made.start()
-        except _ENGINE_ERRORS as err:
-            take_back(out)
-            raise Unavailable(f"The container could not be started: {err}.") from err
-        return _DockerRun(made, output, out, self._blocking)
+                held.callback(_remove, made)
+                output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
+                held.callback(_hang_up, output)  # first: no container is removed whose output somebody fails to take
+                made.start()
+            except _ENGINE_ERRORS as err:
+                raise Unavailable(f"The container could not be started: {err}.") from err
+            return _DockerRun(made, output, self._blocking, held.pop_all())
 
 
 class _DockerRun:
-    def __init__(self, made: Container, output: Any, out: Path, blocking: Call) -> None:
+    """A container that runs.
+
+    Args:
+        held: frees what it holds.
+    """
+
+    def __init__(self, made: Container, output: Any, blocking: Call, held: ExitStack) -> None:
         self._container = made
-        self._output = output
         self._lines = _lines(chunk for _, chunk in frames_iter(output, tty=False))
-        self._out = out
         self._blocking = blocking
+        self._held = held
 
     async def events(self) -> AsyncIterator[TrainerEvent]:
         while (line := await self._blocking(next, self._lines, None)) is not None:
@@ -152,7 +160,7 @@ class _DockerRun:
         return await self._blocking(self._ended)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        await self._blocking(self._close)
+        await self._blocking(self._held.close)
 
     def _ended(self) -> Ended:
         try:
@@ -162,18 +170,6 @@ class _DockerRun:
         except _ENGINE_ERRORS as err:
             raise Unavailable(f"The container was lost: {err}.") from err
         return Ended(code, words, self._container.attrs["State"]["OOMKilled"])
-
-    def _close(self) -> None:
-        with suppress(OSError):  # the engine does not remove a container while somebody fails to take its output
-            self._output._sock.shutdown(SHUT_RDWR)
-        try:
-            self._container.remove(force=True, v=True)
-        except _ENGINE_ERRORS as err:  # the next open() removes it
-            logger.warning("container_not_removed", container=self._container.short_id, reason=str(err))
-        try:
-            self._output._response.close()  # where the SDK keeps it; closing the socket alone leaves the connection
-        finally:
-            take_back(self._out)
 
 
 def require_toolkit() -> None:
@@ -215,6 +211,19 @@ def _engine(client: Any, runtime: str, gpu_uuid: str | None) -> Engine:
         cdi=gpu_uuid is not None and knows_card(about.get("CDISpecDirs") or [], gpu_uuid),
         runtime=runtime,
     )
+
+
+def _hang_up(output: Any) -> None:
+    with suppress(OSError):
+        output._sock.shutdown(SHUT_RDWR)  # ends a read in another thread
+    output._response.close()  # where the SDK keeps it; closing the socket alone leaves the connection
+
+
+def _remove(made: Container) -> None:
+    try:
+        made.remove(force=True, v=True)
+    except _ENGINE_ERRORS as err:  # the next open() removes it
+        logger.warning("container_not_removed", container=made.short_id, reason=str(err))
 
 
 def _label(labels: dict[str, str]) -> list[str]:

@@ -151,6 +151,20 @@ async def test_what_an_earlier_life_left_is_removed(engine: Any, start: Start, f
     await before.close()
 
 
+async def test_a_container_that_cannot_be_started_is_removed(
+    engine: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_toolkit(tmp_path, monkeypatch, "NVIDIA Container Toolkit CLI version 1.18.0")
+    runner = DockerRunner(node_id=NODE, image=IMAGE, limits=LIMITS, gpu_uuid="GPU-none-like-that", command=("true",))
+    await runner.open()
+
+    with pytest.raises(Unavailable, match="could not be started"):
+        await runner.start(folder, "run")
+
+    await runner.close()
+    assert not (folder / "out").is_mount()
+
+
 async def test_output_that_is_no_event_is_refused(start: Start, folder: Path) -> None:
     (folder / "task.json").write_text(task(settings={"babble_at": 0}).model_dump_json())
 
@@ -213,16 +227,21 @@ def test_a_card_is_asked_for_by_the_device_interface_if_that_knows_it(tmp_path: 
 def test_an_old_container_toolkit_is_refused(
     said: str, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if said:
-        (tmp_path / "nvidia-ctk").write_text(f"#!/bin/sh\necho '{said}'\n")
-        (tmp_path / "nvidia-ctk").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    pretend_toolkit(tmp_path, monkeypatch, said)
 
     if problem is None:
         require_toolkit()
     else:
         with pytest.raises(MissingPart, match=problem):
             require_toolkit()
+
+
+def pretend_toolkit(folder: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """A program in the container toolkit's place that says what it is asked for; none if there is nothing to say."""
+    if said:
+        (folder / "nvidia-ctk").write_text(f"#!/bin/sh\necho '{said}'\n")
+        (folder / "nvidia-ctk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin")
 
 
 def _context(tmp_path: Path) -> Path:

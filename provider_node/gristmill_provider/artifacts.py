@@ -37,9 +37,8 @@ class ArtifactCache:
         self._root = root
         self._adopt_bytes = adopt_bytes
         self._keep_free_bytes = keep_free_bytes
-        for part in root.glob("*.part"):  # downloads of the last day go on where they were
-            if not part.name.endswith(".fetched.part") or part.stat().st_mtime < time.time() - _ABANDONED_S:
-                part.unlink()
+        for part in root.glob("*.own.part"):
+            part.unlink()
 
     def path(self, sha256: str) -> Path:
         return self._root / sha256
@@ -89,7 +88,10 @@ class ArtifactCache:
             target.chmod(0o444)
 
     def prune(self, *, keep: Set[str], max_bytes: int) -> None:
-        """Delete the files that were longest unused until the rest fits; never one of keep."""
+        """Delete the files that were longest unused until the rest fits, never one of keep; and downloads given up."""
+        for part in self._root.glob("*.part"):
+            if part.stat().st_mtime < time.time() - _ABANDONED_S:  # files' times are the system clock's
+                part.unlink()
         whole = [(path.stat(), path) for path in self._root.iterdir() if path.suffix != ".part"]
         total = sum(about.st_size for about, _ in whole)
         for about, path in sorted(whole, key=lambda entry: entry[0].st_mtime):
@@ -195,16 +197,21 @@ class ArtifactClient:
         """
         if not self._cache.has(sha256):
             raise NotFound(f"This node does not have the file {sha256} any more.")
-        url, size = _url(sha256), self._cache.size(sha256)
         with _reachable():
-            head = await self._http.head(url, headers=self._headers())
+            head = await self._http.head(_url(sha256), headers=self._headers())
             if head.status_code == httpx.codes.OK:
                 return
-            offset = min(int(head.headers.get("Upload-Offset", "0")), size)
-            headers = self._headers() | {"Content-Length": str(size - offset), "Upload-Offset": str(offset)}
-            answer = await self._http.put(url, headers=headers, content=self._chunks(self._cache.path(sha256), offset))
+            answer = await self._send(sha256, int(head.headers.get("Upload-Offset", "0")))
+            if answer.status_code == httpx.codes.CONFLICT:  # what was kept has gone meanwhile
+                answer = await self._send(sha256, 0)
         if answer.is_error:
             raise _problem(answer)
+
+    async def _send(self, sha256: str, offset: int) -> httpx.Response:
+        left = max(0, self._cache.size(sha256) - offset)
+        headers = self._headers() | {"Content-Length": str(left), "Upload-Offset": str(offset)}
+        content = self._chunks(self._cache.path(sha256), offset)
+        return await self._http.put(_url(sha256), headers=headers, content=content)
 
     async def _download(self, ref: ArtifactRef, part: IncomingFile) -> None:
         headers = self._headers()

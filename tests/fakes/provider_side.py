@@ -10,7 +10,7 @@ import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from gristmill_protocol.errors import GristmillError, NotFound, Problem
+from gristmill_protocol.errors import Conflict, GristmillError, NotFound, Problem
 from gristmill_protocol.jobs import (
     ArtifactRef,
     DataStats,
@@ -177,6 +177,7 @@ class FakeArtifacts:
         self.refuses: GristmillError | None = None
         self.requests: list[httpx.Request] = []
         self.broken_off: dict[str, bytes] = {}  # what has come of an upload
+        self.forgets = False  # that, when the rest comes
         self.cut_after: int | None = None  # bytes of the next download that get through
         self.add(DATA)
 
@@ -194,6 +195,8 @@ class FakeArtifacts:
         if self.refuses is not None:
             return self._problem(self.refuses)
         if request.method == "PUT":
+            if self.forgets and request.headers["upload-offset"] != "0":
+                return self._problem(Conflict("Less than that has been received."))
             content = self.broken_off.pop(name, b"")[: int(request.headers["upload-offset"])] + request.content
             assert sha256(content).hexdigest() == name
             self.held[name] = content
@@ -217,7 +220,9 @@ class FakeArtifacts:
     @staticmethod
     def _problem(err: GristmillError) -> httpx.Response:
         problem: Problem = err.problem()
-        return httpx.Response({"not_found": 404, "unavailable": 503}.get(err.code, 400), json=problem.model_dump())
+        return httpx.Response(
+            {"not_found": 404, "conflict": 409, "unavailable": 503}.get(err.code, 400), json=problem.model_dump()
+        )
 
 
 class _CutOff(httpx.AsyncByteStream):

@@ -1,6 +1,8 @@
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -82,6 +84,21 @@ async def test_an_upload_goes_on_where_it_was_broken_off(
     await client.upload(sha256)
 
     assert artifacts.requests[-1].content == b" state"
+    assert artifacts.held[sha256] == b"a long state"
+
+
+async def test_an_upload_of_which_nothing_is_left_begins_anew(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts, out: Path
+) -> None:
+    (out / "state").write_bytes(b"a long state")
+    sha256 = ref(b"a long state").sha256
+    cache.adopt(out / "state", below=out, sha256=sha256)
+    artifacts.broken_off[sha256] = b"a long"
+    artifacts.forgets = True
+
+    await client.upload(sha256)
+
+    assert [request.method for request in artifacts.requests] == ["HEAD", "PUT", "PUT"]
     assert artifacts.held[sha256] == b"a long state"
 
 
@@ -219,6 +236,19 @@ def test_pruning_drops_the_longest_unused_and_nothing_needed(cache: ArtifactCach
     cache.prune(keep={ref(b"old").sha256}, max_bytes=6)
 
     assert names(cache) == sorted([ref(b"new").sha256, ref(b"old").sha256])
+
+
+def test_pruning_drops_downloads_that_nobody_goes_on_with(cache: ArtifactCache) -> None:
+    for content, age_s in ((b"old", 90_000), (b"new", 80_000)):
+        with suppress(KeyboardInterrupt), cache.incoming(ref(content).sha256, name="fetched") as part:
+            part.write(content[:1])
+            raise KeyboardInterrupt
+        file = cache.path(f"{ref(content).sha256}.fetched.part")
+        os.utime(file, (time.time() - age_s,) * 2)
+
+    cache.prune(keep=frozenset(), max_bytes=100)
+
+    assert names(cache) == [f"{ref(b'new').sha256}.fetched.part"]
 
 
 def test_a_placed_file_is_the_cached_one_and_cannot_be_changed(cache: ArtifactCache, out: Path) -> None:

@@ -40,7 +40,6 @@ class Tended:
     """What a coordinator does: it gives out a lease, and after an end that is none another one from the last state."""
 
     coordinator: ScriptedCoordinator
-    artifacts: FakeArtifacts
     image: str = ""
     jobs: dict[str, list[str]] = field(default_factory=dict)  # job -> its attempts
 
@@ -154,8 +153,8 @@ def processes_in(state_dir: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture
-def tended(coordinator: ScriptedCoordinator, artifacts: FakeArtifacts) -> Tended:
-    return Tended(coordinator, artifacts)
+def tended(coordinator: ScriptedCoordinator) -> Tended:
+    return Tended(coordinator)
 
 
 @pytest.fixture

@@ -118,8 +118,10 @@ class ArtifactStore:
 
     def received(self, sha256_hex: str, caller: str) -> int:
         """Bytes that are kept of a caller's upload that was broken off."""
-        part = self._part(sha256_hex, caller)
-        return part.stat().st_size if part.exists() else 0
+        try:
+            return self._part(sha256_hex, caller).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     async def put_bytes(self, content: bytes) -> ArtifactRef:
         """Store content that the coordinator made itself.

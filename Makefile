@@ -32,6 +32,10 @@ test: $(DEV) $(NODE_MODULES) ## Run all tests (ARGS="-k money" for some)
 honest: $(DEV) ## See that none of a thousand honest segments, cut and gone on with anywhere, is taken for fraud
 	@GRISTMILL_HONEST_SEGMENTS=1000 $(BIN)/python -m pytest tests/trainer/test_honest_segments.py
 
+.PHONY: kills
+kills: $(DEV) ## Kill a node at fifty random moments and see that nothing is lost, done twice or left behind
+	@GRISTMILL_KILLS=50 $(BIN)/python -m pytest tests/provider_node/test_killed.py
+
 .PHONY: check
 check: $(DEV) $(NODE_MODULES) ## Lint, types, boundaries between the parts, generated code
 	@$(BIN)/ruff check .

@@ -12,7 +12,13 @@ from gristmill_protocol.modes import Mode
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Hex = Annotated[str, Field(pattern=r"^0x[0-9a-f]*$")]
 Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]  # EIP-55 checksummed where we make it
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+# A full name in lower case: no address, no wildcard, no name of the local network.
+Host = Annotated[str, Field(max_length=253, pattern=rf"^({_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]$")]
+Hosts = Annotated[tuple[Host, ...], Field(max_length=16)]
 UsdMicros = Annotated[int, Field(ge=0, lt=2**96)]
+
+EGRESS_SOCKET = "egress.sock"  # in the task's folder; there if the job may reach hosts
 
 
 class Message(BaseModel):
@@ -79,6 +85,7 @@ class Plan(Message):
     peak_bytes: int = Field(gt=0)
     state_bytes: int = Field(gt=0)
     download_bytes: int = 0
+    network: Hosts = ()  # what it must reach while it trains
     limit_s: int = Field(default=0, ge=0)  # what is paid for on any machine, whatever flops say; 0: flops decide
 
     @property
@@ -379,6 +386,7 @@ class TrainTask(Message):
     step_roots: bool = False  # replay: tell the state root after every step, too
     segment_index: int = 0  # of the first segment this task runs
     threads: int = 1
+    network: Hosts = ()  # what it may reach, through the proxy at EGRESS_SOCKET
     data: ArtifactRef
     state: ArtifactRef | None = None  # the boundary state to start from
     model: dict[str, ArtifactRef] = {}  # evaluate: the files of a finished model, to be measured on the data

@@ -5,29 +5,39 @@ import errno
 import os
 import shutil
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+from weakref import WeakValueDictionary
 
 import httpx
 from pydantic import ValidationError
 
-from gristmill_protocol.errors import GristmillError, NoSpace, NotFound, Problem, Unavailable, WrongHash
+from gristmill_protocol.errors import GristmillError, NoSpace, NotFound, Problem, TooLarge, Unavailable, WrongHash
 from gristmill_protocol.jobs import ArtifactRef
 
 _CHUNK_BYTES = 1024**2
+_ABANDONED_S = 86_400
 
 
 class ArtifactCache:
-    """A folder of files named by their SHA-256; what is in it under its name is whole and was checked."""
+    """A folder of files named by their SHA-256; what is in it under its name is whole and was checked.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        adopt_bytes: the largest file that a training program may hand in.
+        keep_free_bytes: of the disk it is on; what would leave less is not stored.
+    """
+
+    def __init__(self, root: Path, *, adopt_bytes: int, keep_free_bytes: int = 0) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
-        for part in root.glob("*.part"):
+        self._adopt_bytes = adopt_bytes
+        self._keep_free_bytes = keep_free_bytes
+        for part in root.glob("*.own.part"):
             part.unlink()
 
     def path(self, sha256: str) -> Path:
@@ -47,19 +57,24 @@ class ArtifactCache:
         Raises:
             WrongHash: the program claims another content.
             Unavailable: there is no such plain file below that folder.
+            TooLarge: it has more than adopt_bytes; with holes in it, it may be larger than the disk.
             NoSpace: the disk is full.
         """
         if not self.has(sha256):
             with _plain_file(source, below) as file, self.incoming(sha256, name="own") as part:
                 part.restart()
                 while chunk := file.read(_CHUNK_BYTES):
+                    if part.size_bytes + len(chunk) > self._adopt_bytes:
+                        part.restart()
+                        raise TooLarge("The training program hands in more than an attempt may write on this machine.")
                     part.write(chunk)
         with suppress(OSError):  # its folder may belong to the container's user; it goes with the task then
             source.unlink()
 
     def incoming(self, sha256: str, *, name: str) -> "IncomingFile":
         """A file on its way into the cache; one of that name that was broken off goes on where it was."""
-        return IncomingFile(self._root / f"{sha256}.{name}.part", self.path(sha256))
+        part = self._root / f"{sha256}.{name}.part"
+        return IncomingFile(part, self.path(sha256), keep_free_bytes=self._keep_free_bytes)
 
     def place(self, sha256: str, target: Path) -> None:
         """Put a file of the cache at another path, read-only; it takes no room of its own where the disk allows."""
@@ -68,11 +83,15 @@ class ArtifactCache:
         try:
             os.link(source, target)
         except OSError:
-            shutil.copyfile(source, target)
+            with _disk_space():
+                shutil.copyfile(source, target)
             target.chmod(0o444)
 
     def prune(self, *, keep: Set[str], max_bytes: int) -> None:
-        """Delete the files that were longest unused until the rest fits; never one of keep."""
+        """Delete the files that were longest unused until the rest fits, never one of keep; and downloads given up."""
+        for part in self._root.glob("*.part"):
+            if part.stat().st_mtime < time.time() - _ABANDONED_S:  # files' times are the system clock's
+                part.unlink()
         whole = [(path.stat(), path) for path in self._root.iterdir() if path.suffix != ".part"]
         total = sum(about.st_size for about, _ in whole)
         for about, path in sorted(whole, key=lambda entry: entry[0].st_mtime):
@@ -86,8 +105,9 @@ class ArtifactCache:
 class IncomingFile:
     """Bytes under a temporary name; leaving the context in order checks them and gives them their own."""
 
-    def __init__(self, part: Path, target: Path) -> None:
+    def __init__(self, part: Path, target: Path, *, keep_free_bytes: int = 0) -> None:
         self._part = part
+        self._keep_free_bytes = keep_free_bytes
         self._target = target
         self._digest = new_sha256()
         self.size_bytes = 0
@@ -102,6 +122,8 @@ class IncomingFile:
 
     def write(self, chunk: bytes) -> None:
         with _disk_space():
+            if shutil.disk_usage(self._part.parent).free - len(chunk) < self._keep_free_bytes:
+                raise OSError(errno.ENOSPC, "what is left is the owner's")
             self._file.write(chunk)
         self._take(chunk)
 
@@ -113,6 +135,9 @@ class IncomingFile:
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         with _disk_space():
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())  # a record that names it may be on the disk at once
             self._file.close()
         if kind is not None:
             return
@@ -141,7 +166,7 @@ class ArtifactClient:
         self._cache = cache
         self._http = http
         self._token = token
-        self._fetching = asyncio.Lock()
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(self, ref: ArtifactRef) -> None:
         """Bring a file into the cache, unless it is there.
@@ -150,7 +175,7 @@ class ArtifactClient:
             Unavailable: the coordinator cannot be reached now; a later call goes on where this one stopped.
             WrongHash, NoSpace, NotFound: as they say.
         """
-        async with self._fetching:
+        async with self._fetching.setdefault(ref.sha256, asyncio.Lock()):  # several files at once, each once
             if self._cache.has(ref.sha256):
                 return
             with self._cache.incoming(ref.sha256, name="fetched") as part:
@@ -160,7 +185,7 @@ class ArtifactClient:
                     await self._download(ref, part)
 
     async def upload(self, sha256: str) -> None:
-        """See that the coordinator has a file of the cache.
+        """See that the coordinator has a file of the cache; one that was broken off goes on where it was.
 
         Raises:
             Unavailable: the coordinator cannot be reached, or has no room now.
@@ -168,15 +193,21 @@ class ArtifactClient:
         """
         if not self._cache.has(sha256):
             raise NotFound(f"This node does not have the file {sha256} any more.")
-        url = _url(sha256)
         with _reachable():
-            head = await self._http.head(url, headers=self._headers())
+            head = await self._http.head(_url(sha256), headers=self._headers())
             if head.status_code == httpx.codes.OK:
                 return
-            headers = self._headers() | {"Content-Length": str(self._cache.size(sha256))}
-            answer = await self._http.put(url, headers=headers, content=_chunks(self._cache.path(sha256)))
+            answer = await self._send(sha256, int(head.headers.get("Upload-Offset", "0")))
+            if answer.status_code == httpx.codes.CONFLICT:  # what was kept has gone meanwhile
+                answer = await self._send(sha256, 0)
         if answer.is_error:
             raise _problem(answer)
+
+    async def _send(self, sha256: str, offset: int) -> httpx.Response:
+        left = max(0, self._cache.size(sha256) - offset)
+        headers = self._headers() | {"Content-Length": str(left), "Upload-Offset": str(offset)}
+        content = self._chunks(self._cache.path(sha256), offset)
+        return await self._http.put(_url(sha256), headers=headers, content=content)
 
     async def _download(self, ref: ArtifactRef, part: IncomingFile) -> None:
         headers = self._headers()
@@ -194,6 +225,12 @@ class ArtifactClient:
                         part.restart()
                         raise WrongHash(f"The file {ref.sha256} is larger than was said.", effect="It was not used.")
                     part.write(chunk)
+
+    async def _chunks(self, path: Path, offset: int) -> AsyncIterator[bytes]:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token()}"}
@@ -213,12 +250,6 @@ def _problem(answer: httpx.Response) -> GristmillError:
     return error
 
 
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
-
-
 @contextmanager
 def _reachable() -> Iterator[None]:
     try:
@@ -234,7 +265,11 @@ def _disk_space() -> Iterator[None]:
     except OSError as err:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise NoSpace("The node's disk is full.", effect="The file was not stored.") from err
+        raise NoSpace(
+            "The node's disk has no room left for it.",
+            effect="The file was not stored.",
+            todo="Its owner has to make room, or lower keep_free_gib.",
+        ) from err
 
 
 @contextmanager

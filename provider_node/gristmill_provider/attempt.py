@@ -4,7 +4,8 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -17,11 +18,14 @@ from gristmill_protocol.jobs import ArtifactRef, TrainTask
 from gristmill_protocol.progress import Failed, Finished, Progress, SegmentDone, Started, Stopped, TrainerEvent
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
+from gristmill_provider.config import Network
+from gristmill_provider.egress import way_out
 from gristmill_provider.journal import Journal
 from gristmill_provider.link import Link
 from gristmill_provider.meter import Meter
 from gristmill_provider.reruns import Reruns
-from gristmill_provider.runner import Ended, Run, Runner
+from gristmill_provider.runner import Ended, Kind, Run, Runner
+from gristmill_provider.volume import take_back
 
 # Larger states travel only now and then, or when they are asked for.
 LARGE_STATE_BYTES = 64 * 1024**2
@@ -43,6 +47,7 @@ class Workshop:
     Args:
         numeric_class: the machine's, hex, as measured when the node started.
         clock: unix seconds.
+        network: what the owner lets jobs have of it.
     """
 
     runner: Runner
@@ -54,17 +59,34 @@ class Workshop:
     tasks_dir: Path
     numeric_class: str
     clock: Callable[[], float]
+    network: Network
     reruns: Reruns = field(default_factory=Reruns)
+
+    @asynccontextmanager
+    async def started(self, folder: Path, kind: Kind, task: TrainTask) -> AsyncIterator[Run]:
+        """A run of the task that is laid out in a folder, with the way out that it was promised."""
+        async with way_out(folder, task.network, most_bytes=self.network.job_bytes):
+            run = await self.runner.start(folder, kind)
+            try:
+                yield run
+            finally:
+                await run.close()
 
     async def lay_out(self, name: str, task: TrainTask) -> Path:
         """A task folder as the trainer expects it, with its inputs fetched and checked."""
         folder = new_task_dir(self.tasks_dir, name)
         (folder / "task.json").write_text(task.model_dump_json())
-        await self._place(task.data, folder / "input" / "data")
+        inputs = {folder / "input" / "data": task.data}
         if task.state is not None:
-            await self._place(task.state, folder / "input" / "state.safetensors")
-        for name, ref in task.model.items():
-            await self._place(ref, _inside(folder / "input" / "model", name))
+            inputs[folder / "input" / "state.safetensors"] = task.state
+        for file, ref in task.model.items():
+            inputs[_inside(folder / "input" / "model", file)] = ref
+        try:
+            async with asyncio.TaskGroup() as fetching:
+                for target, ref in inputs.items():
+                    fetching.create_task(self._place(ref, target))
+        except* GristmillError as failed:
+            raise failed.exceptions[0] from None
         return folder
 
     def with_incidents(self, update: pb.AttemptUpdate) -> pb.AttemptUpdate:
@@ -94,6 +116,14 @@ def _inside(folder: Path, name: str) -> Path:
         raise BadRequest(f"The model has a file named {name!r}.")
     folder.mkdir(exist_ok=True)
     return folder / name
+
+
+def clear_tasks(tasks_dir: Path) -> None:
+    """Remove the folders of an earlier life, and what is mounted in them; nothing may run in them any more."""
+    tasks_dir.mkdir(parents=True, exist_ok=True)
+    for folder in tasks_dir.iterdir():
+        take_back(folder / "out")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_task_dir(tasks_dir: Path, name: str) -> Path:
@@ -163,11 +193,8 @@ class Attempt:
         self._preparing = asyncio.create_task(self._shop.lay_out(self.attempt_id, self._task))
         try:
             folder = await self._preparing
-            run = await self._shop.runner.start(folder, "run")
-            try:
+            async with self._shop.started(folder, "run", self._task) as run:
                 return await self._follow(run, folder)
-            finally:
-                await run.close()
         except asyncio.CancelledError:
             if self._stop_reason is None or not self._preparing.cancelled():
                 raise

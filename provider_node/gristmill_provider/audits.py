@@ -110,11 +110,8 @@ async def rerun(shop: Workshop, run_id: str, task: TrainTask) -> Said:
 async def _rerun(shop: Workshop, run_id: str, task: TrainTask) -> Said:
     try:
         folder = await shop.lay_out(run_id, task)
-        run = await shop.runner.start(folder, "evaluate" if task.model else "replay")
-        try:
+        async with shop.started(folder, "evaluate" if task.model else "replay", task) as run:
             said = await _outcome(run)
-        finally:
-            await run.close()
         if isinstance(said, Replayed):
             await _take_in(shop, run_id, folder, task, said)
         return said

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from gristmill_protocol.errors import BadRequest, BadSettings, NotFound
-from gristmill_protocol.jobs import Address
+from gristmill_protocol.jobs import Address, Hosts
 from gristmill_protocol.money import parse_usd
 from gristmill_provider.rules import Price, Rules
 
@@ -30,6 +30,7 @@ class Limits(BaseModel):
     work_gib: float = Field(default=10, gt=0)  # what it may write
     data_gib: float = Field(default=20, gt=0)  # the largest data set that is downloaded
     cache_gib: float = Field(default=40, gt=0)  # downloads and states that are kept
+    keep_free_gib: float = Field(default=1, ge=0)  # of the disk of state_dir; nothing is stored that would leave less
     stop_grace_s: float = Field(default=10, gt=0, le=300)  # to save and leave, before it is killed
     download_mbit: float | None = Field(default=None, gt=0)  # megabits a second; None: as much as there is
     upload_mbit: float | None = Field(default=None, gt=0)
@@ -49,6 +50,23 @@ class Limits(BaseModel):
     @property
     def cache_bytes(self) -> int:
         return int(self.cache_gib * _GIB)
+
+    @property
+    def keep_free_bytes(self) -> int:
+        return int(self.keep_free_gib * _GIB)
+
+
+class Network(BaseModel):
+    """What jobs may reach besides their inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow: Hosts = ()  # exact names, by https only
+    job_gib: float = Field(default=1, gt=0)  # what one run may send and receive through it
+
+    @property
+    def job_bytes(self) -> int:
+        return int(self.job_gib * _GIB)
 
 
 def _beside_config(path: Path, info: ValidationInfo) -> Path:
@@ -103,6 +121,7 @@ class NodeConfig(BaseModel):
     electricity_usd_per_kwh: Usd = "0"  # what the owner pays
     backend: Literal["docker", "process"] = "docker"
     image: str = ""  # the trainer's, by digest; docker only
+    runtime: Literal["runc", "runsc"] = "runc"  # runsc: gVisor, a second kernel between job and machine
     docker_url: str = ""  # where the engine listens; "": as the docker command finds it
     gpu: str = ""  # UUID of the graphics card; "": the first
     more_gpus: tuple[GpuConfig, ...] = ()  # others that are offered too
@@ -116,6 +135,7 @@ class NodeConfig(BaseModel):
     dashboard_port: int | None = Field(default=None, ge=0, le=65_535)  # on loopback; 0: any free one; None: no page
     state_dir: OwnersPath
     limits: Limits = Limits()
+    network: Network = Network()
     owner: Rules = Rules()
     more_coordinators: tuple[CoordinatorConfig, ...] = ()
 

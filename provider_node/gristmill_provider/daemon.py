@@ -18,7 +18,7 @@ from gristmill_protocol.incidents import Incident
 from gristmill_protocol.progress import Failed, Probed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
-from gristmill_provider.attempt import Workshop, new_task_dir
+from gristmill_provider.attempt import Workshop, clear_tasks, new_task_dir
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode, ends_as
 from gristmill_provider.journal import JOURNAL, Journal
@@ -84,6 +84,7 @@ class Node:
         try:
             with ends_as(ExitCode.SANDBOX):
                 await self._runner.open()
+            await asyncio.to_thread(clear_tasks, self._tasks_dir)
             with ends_as(ExitCode.PROBE):
                 probed = await self._measure(journal)
             if probed is not None:
@@ -188,7 +189,10 @@ class Node:
         self, journal: Journal, http: httpx.AsyncClient, probed: Probed, tasks: asyncio.TaskGroup
     ) -> tuple[Work, Link]:
         state_dir = self._config.state_dir
-        cache = ArtifactCache(state_dir / "artifacts")
+        limits = self._config.limits
+        cache = ArtifactCache(
+            state_dir / "artifacts", adopt_bytes=limits.work_bytes, keep_free_bytes=limits.keep_free_bytes
+        )
         artifacts = ArtifactClient(cache, http, token=lambda: link.token)
         link = Link(
             Coordinator(self._config.coordinator, self._config.ca_file),
@@ -211,6 +215,7 @@ class Node:
             tasks_dir=self._tasks_dir,
             numeric_class=probed.numeric_class,
             clock=self._clock,
+            network=self._config.network,
         )
         work = Work(workshop, self._station, config=lambda: self._config, flops_per_s=probed.flops_per_s, tasks=tasks)
         self._work, self._link = work, link
@@ -315,6 +320,7 @@ class Node:
             own_renters=self._config.own_renters,
             paused=self._stop.is_set() or not self._station.verdict.works or self._station.full_for(self),
             recipes=self._config.recipes,
+            network=self._config.network.allow,
         )
 
 

@@ -4,9 +4,11 @@ import asyncio
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any, TypeVar
 
 import docker
@@ -45,6 +47,7 @@ class DockerRunner:
     Args:
         node_id: labels the containers, so that a later life of the node finds and removes them.
         image: the trainer's, by digest.
+        runtime: what the engine runs them with.
         command: the training program inside; the kind and the folder are added.
     """
 
@@ -56,6 +59,7 @@ class DockerRunner:
         limits: Limits,
         gpu_uuid: str | None,
         url: str = "",
+        runtime: str = "runc",
         command: tuple[str, ...] = TRAINER,
     ) -> None:
         self._labels = {NODE_LABEL: node_id}
@@ -66,7 +70,7 @@ class DockerRunner:
         self._command = command
         self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="docker")
         self._docker: Any = None
-        self._engine = Engine()
+        self._engine = Engine(runtime=runtime)
         self._pids: dict[str, int] = {}  # container id -> its first process
 
     @property
@@ -91,7 +95,7 @@ class DockerRunner:
     def _open(self) -> None:
         try:
             self._docker = docker.DockerClient(self._url) if self._url else docker.from_env()
-            self._engine = _engine(self._docker)
+            self._engine = _engine(self._docker, self._engine.runtime, self._gpu_uuid)
             for left in self._docker.containers.list(all=True, filters={"label": _label(self._labels)}):
                 logger.warning("leftover_container_removed", container=left.short_id)
                 left.remove(force=True, v=True)
@@ -107,36 +111,44 @@ class DockerRunner:
         place = () if kind == "probe" else (WORK,)
         out = task_dir / "out"
         make_room(out, self._limits.work_bytes)
-        try:
-            made = self._docker.containers.create(
-                **container(
-                    (*self._command, kind, *place),
-                    image=self._image,
-                    task_dir=task_dir,
-                    limits=self._limits,
-                    gpu_uuid=self._gpu_uuid,
-                    engine=self._engine,
-                    labels=self._labels,
+        with ExitStack() as held:
+            held.callback(take_back, out)
+            try:
+                made = self._docker.containers.create(
+                    **container(
+                        (*self._command, kind, *place),
+                        image=self._image,
+                        task_dir=task_dir,
+                        limits=self._limits,
+                        gpu_uuid=self._gpu_uuid,
+                        engine=self._engine,
+                        labels=self._labels,
+                    )
                 )
-            )
-            output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
-            made.start()
-            made.reload()
-        except _ENGINE_ERRORS as err:
-            take_back(out)
-            raise Unavailable(f"The container could not be started: {err}.") from err
-        self._pids[made.id] = made.attrs["State"]["Pid"]
-        return _DockerRun(made, output, out, self._blocking, gone=lambda: self._pids.pop(made.id, None))
+                held.callback(_remove, made)
+                output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
+                held.callback(_hang_up, output)  # first: no container is removed whose output somebody fails to take
+                made.start()
+                made.reload()
+            except _ENGINE_ERRORS as err:
+                raise Unavailable(f"The container could not be started: {err}.") from err
+            self._pids[made.id] = made.attrs["State"]["Pid"]
+            held.callback(self._pids.pop, made.id)
+            return _DockerRun(made, output, self._blocking, held.pop_all())
 
 
 class _DockerRun:
-    def __init__(self, made: Container, output: Any, out: Path, blocking: Call, *, gone: Callable[[], object]) -> None:
+    """A container that runs.
+
+    Args:
+        held: frees what it holds.
+    """
+
+    def __init__(self, made: Container, output: Any, blocking: Call, held: ExitStack) -> None:
         self._container = made
-        self._output = output
         self._lines = _lines(chunk for _, chunk in frames_iter(output, tty=False))
-        self._out = out
         self._blocking = blocking
-        self._gone = gone
+        self._held = held
 
     async def events(self) -> AsyncIterator[TrainerEvent]:
         while (line := await self._blocking(next, self._lines, None)) is not None:
@@ -152,8 +164,7 @@ class _DockerRun:
         return await self._blocking(self._ended)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        await self._blocking(self._close)
-        self._gone()
+        await self._blocking(self._held.close)
 
     def _ended(self) -> Ended:
         try:
@@ -163,16 +174,6 @@ class _DockerRun:
         except _ENGINE_ERRORS as err:
             raise Unavailable(f"The container was lost: {err}.") from err
         return Ended(code, words, self._container.attrs["State"]["OOMKilled"])
-
-    def _close(self) -> None:
-        try:
-            self._container.remove(force=True, v=True)
-        except _ENGINE_ERRORS as err:  # the next open() removes it
-            logger.warning("container_not_removed", container=self._container.short_id, reason=str(err))
-        try:
-            self._output._response.close()  # where the SDK keeps it; closing the socket alone leaves the connection
-        finally:
-            take_back(self._out)
 
 
 def require_toolkit() -> None:
@@ -195,11 +196,40 @@ def require_toolkit() -> None:
         )
 
 
-def _engine(client: Any) -> Engine:
-    version = client.api.api_version
+def knows_card(spec_dirs: Sequence[str], gpu_uuid: str) -> bool:
+    """Whether a specification for the Container Device Interface in one of the folders names the card."""
+    specs = [path for folder in spec_dirs for path in Path(folder).glob("*") if path.suffix in (".json", ".yaml")]
+    return any(gpu_uuid in path.read_text(errors="replace") for path in specs)
+
+
+def _engine(client: Any, runtime: str, gpu_uuid: str | None) -> Engine:
+    version, about = client.api.api_version, client.info()
     if tuple(map(int, version.split("."))) < _OLDEST_API:
         raise _unusable(f"The Docker engine is too old: its API is {version}, 1.41 (Docker 20.10) is needed.")
-    return Engine(cdi=bool(client.info().get("CDISpecDirs")))
+    if runtime not in about.get("Runtimes", {}):
+        raise MissingPart(
+            f"The Docker engine has no runtime {runtime!r}.",
+            effect="Nothing can be run on this machine.",
+            todo="Install it and name it in /etc/docker/daemon.json, or take the setting runtime out; "
+            "docs/providers.md says how.",
+        )
+    return Engine(
+        cdi=gpu_uuid is not None and knows_card(about.get("CDISpecDirs") or [], gpu_uuid),
+        runtime=runtime,
+    )
+
+
+def _hang_up(output: Any) -> None:
+    with suppress(OSError):
+        output._sock.shutdown(SHUT_RDWR)  # ends a read in another thread
+    output._response.close()  # where the SDK keeps it; closing the socket alone leaves the connection
+
+
+def _remove(made: Container) -> None:
+    try:
+        made.remove(force=True, v=True)
+    except _ENGINE_ERRORS as err:  # the next open() removes it
+        logger.warning("container_not_removed", container=made.short_id, reason=str(err))
 
 
 def _label(labels: dict[str, str]) -> list[str]:

@@ -137,7 +137,12 @@ def _runner(config: NodeConfig, node_id: str, gpu_uuid: str | None) -> Runner:
     if config.backend == "process":
         return ProcessRunner(gpu_uuid=gpu_uuid)
     return DockerRunner(
-        node_id=node_id, image=config.image, limits=config.limits, gpu_uuid=gpu_uuid, url=config.docker_url
+        node_id=node_id,
+        image=config.image,
+        limits=config.limits,
+        gpu_uuid=gpu_uuid,
+        url=config.docker_url,
+        runtime=config.runtime,
     )
 
 

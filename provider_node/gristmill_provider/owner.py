@@ -80,7 +80,7 @@ def read_asked(message: pb.LeaseOffer | pb.AuditRequest, market: Market) -> Aske
 
 
 def require_welcome(asked: Asked, image: str, config: NodeConfig) -> None:
-    """What holds for leases and audits alike: whose jobs, which recipes, which image, how much data.
+    """What holds for leases and audits alike: whose jobs, which recipes, which image, which hosts, how much data.
 
     Raises:
         NotAllowed: with the rule that forbids it.
@@ -93,6 +93,8 @@ def require_welcome(asked: Asked, image: str, config: NodeConfig) -> None:
         raise NotAllowed(f"The owner does not allow the recipe {spec.recipe!r}.")
     if image and image != config.image:
         raise NotAllowed(f"The owner allows only the image {config.image!r}.")
+    if beyond := sorted(set(asked.task.network) - set(config.network.allow)):
+        raise NotAllowed(f"The owner does not allow access to {', '.join(beyond)}.")
     if spec.data.size_bytes > config.limits.data_bytes:
         raise NotAllowed(f"The data is larger than the {config.limits.data_gib} GiB that the owner allows.")
 

@@ -24,13 +24,15 @@ _TMPFS = "rw,nosuid,nodev,noexec,size=64m,mode=1777,nr_inodes=20k"
 
 @dataclass(frozen=True)
 class Engine:
-    """What the Docker engine can do beyond what every supported one can.
+    """What the Docker engine can do beyond what every supported one can, and what it runs containers with.
 
     Args:
-        cdi: it hands out devices by the Container Device Interface.
+        cdi: it hands out the card by the Container Device Interface.
+        runtime: named for each container, so that no default runtime of the machine adds devices by itself.
     """
 
     cdi: bool = False
+    runtime: str = "runc"
 
 
 def container(
@@ -68,7 +70,7 @@ def container(
         "security_opt": ["no-new-privileges:true", f"seccomp={_seccomp()}"],
         "ipc_mode": "private",
         "cgroupns": "private",
-        "runtime": "runc",  # named, so that no default runtime of the machine adds devices by itself
+        "runtime": engine.runtime,
         "device_requests": _device_requests(gpu_uuid, engine),
         "init": True,  # reaps orphans and passes SIGTERM on
         "pids_limit": limits.pids,

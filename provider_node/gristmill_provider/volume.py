@@ -4,11 +4,13 @@ It needs root. Without, the folder is a plain one, and an attempt could fill the
 """
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import structlog
 
+from gristmill_protocol.errors import NoSpace
 from gristmill_provider.sandbox import USER_ID
 
 logger = structlog.get_logger(__name__)
@@ -17,7 +19,18 @@ _TIMEOUT_S = 30
 
 
 def make_room(folder: Path, size_bytes: int) -> bool:
-    """Mount size_bytes of room over an existing, empty folder; False: it stays plain."""
+    """Mount size_bytes of room over an existing, empty folder; False: it stays plain.
+
+    Raises:
+        NoSpace: the disk has less than that.
+    """
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < size_bytes:
+        raise NoSpace(
+            f"The disk has {_gib(free_bytes)} left, and an attempt may write {_gib(size_bytes)}.",
+            effect="It was not started.",
+            todo="The node's owner has to make room, or lower work_gib.",
+        )
     image = folder.with_suffix(".ext4")
     try:
         if os.geteuid() != 0:
@@ -43,6 +56,10 @@ def take_back(folder: Path) -> None:
     if folder.is_mount():
         _run("umount", "--lazy", str(folder))
     folder.with_suffix(".ext4").unlink(missing_ok=True)
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 1024**3:.1f} GiB"
 
 
 def _run(*command: str) -> None:

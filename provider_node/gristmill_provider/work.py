@@ -1,7 +1,6 @@
 """All that a node is doing: takes what the coordinator asks, within the owner's rules and the node's slots."""
 
 import asyncio
-import shutil
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
 from typing import Any
@@ -23,7 +22,6 @@ from gristmill_provider.lookout import boot_id
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
 from gristmill_provider.payables import Lease
 from gristmill_provider.station import Station
-from gristmill_provider.volume import take_back
 
 logger = structlog.get_logger(__name__)
 
@@ -110,7 +108,7 @@ class Work:
         return len(self._attempts) + bool(self._audits.audit_ids) + self._defence.running + self._bench.running
 
     def recover(self) -> None:
-        """After a start: report what an earlier life left unfinished, and remove its folders."""
+        """After a start: report what an earlier life left unfinished."""
         interrupted = self._shop.journal.interrupted()
         self._record_end_of_earlier_life([work_id for work_id, _ in interrupted])
         for work_id, kind in interrupted:
@@ -123,10 +121,6 @@ class Work:
             else:
                 message = pb.NodeMessage(audit=refused(work_id, _RESTARTED))
             self._shop.link.deliver(message, ends=work_id, now_s=self._shop.clock())
-        self._shop.tasks_dir.mkdir(parents=True, exist_ok=True)
-        for folder in self._shop.tasks_dir.iterdir():
-            take_back(folder / "out")
-            shutil.rmtree(folder, ignore_errors=True)
         self.tidy()
 
     def tidy(self) -> None:

@@ -11,7 +11,7 @@ import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from gristmill_protocol.errors import GristmillError, NotFound, Problem
+from gristmill_protocol.errors import Conflict, GristmillError, NotFound, Problem
 from gristmill_protocol.jobs import (
     ArtifactRef,
     DataStats,
@@ -57,7 +57,7 @@ FORCED_FROM_S = DEADLINE_S - 2 * 86_400
 DATA = b"a packed data set"
 TOKEN = "let me in"
 
-PATIENCE_S = 20.0  # a test fails before pytest's timeout does, which would leave the servers running
+PATIENCE_S = 30.0  # a test fails before pytest's timeout does, which would leave the servers running
 
 
 def ref(content: bytes) -> ArtifactRef:
@@ -177,6 +177,8 @@ class FakeArtifacts:
         self.held: dict[str, bytes] = {}
         self.refuses: GristmillError | None = None
         self.requests: list[httpx.Request] = []
+        self.broken_off: dict[str, bytes] = {}  # what has come of an upload
+        self.forgets = False  # that, when the rest comes
         self.cut_after: int | None = None  # bytes of the next download that get through
         self.add(DATA)
 
@@ -185,20 +187,25 @@ class FakeArtifacts:
         return ref(content)
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        return httpx.MockTransport(self._answer)
+        return httpx.MockTransport(self.answer)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         assert request.headers["authorization"] == f"Bearer {TOKEN}"
         name = request.url.path.removeprefix("/v1/artifacts/")
         if self.refuses is not None:
             return self._problem(self.refuses)
         if request.method == "PUT":
-            assert sha256(request.content).hexdigest() == name
-            self.held[name] = request.content
+            if self.forgets and request.headers["upload-offset"] != "0":
+                return self._problem(Conflict("Less than that has been received."))
+            content = self.broken_off.pop(name, b"")[: int(request.headers["upload-offset"])] + request.content
+            assert sha256(content).hexdigest() == name
+            self.held[name] = content
             return httpx.Response(201)
         if name not in self.held:
-            return self._problem(NotFound("There is no such artifact."))
+            missing = self._problem(NotFound("There is no such artifact."))
+            missing.headers["Upload-Offset"] = str(len(self.broken_off.get(name, b"")))
+            return missing
         return self._content(request, self.held[name])
 
     def _content(self, request: httpx.Request, content: bytes) -> httpx.Response:
@@ -214,7 +221,9 @@ class FakeArtifacts:
     @staticmethod
     def _problem(err: GristmillError) -> httpx.Response:
         problem: Problem = err.problem()
-        return httpx.Response({"not_found": 404, "unavailable": 503}.get(err.code, 400), json=problem.model_dump())
+        return httpx.Response(
+            {"not_found": 404, "conflict": 409, "unavailable": 503}.get(err.code, 400), json=problem.model_dump()
+        )
 
 
 class _CutOff(httpx.AsyncByteStream):
@@ -240,6 +249,7 @@ class ScriptedCoordinator(ProviderLinkServicer):
         self.clock_ahead_s = 0.0  # of the machine's
         self._changed = asyncio.Condition()
         self._outbox: asyncio.Queue[pb.CoordinatorMessage | None] = asyncio.Queue()
+        self._waiting: asyncio.Task[pb.CoordinatorMessage | None] | None = None  # of the latest stream, for the outbox
         self._server: Any = None
 
     async def start(self) -> None:
@@ -304,10 +314,13 @@ class ScriptedCoordinator(ProviderLinkServicer):
             reading.cancel()
 
     async def _write(self, context: Any, reading: asyncio.Task[None], alone: asyncio.Lock) -> None:
+        """Say what is in the outbox until the stream ends, or a later one takes its place."""
+        if self._waiting is not None:
+            self._waiting.cancel()
         while True:
-            waiting = asyncio.create_task(self._outbox.get())
+            waiting = self._waiting = asyncio.create_task(self._outbox.get())
             await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
+            if not waiting.done() or waiting.cancelled():
                 waiting.cancel()
                 return
             message = waiting.result()

@@ -1,7 +1,7 @@
 """A training program without training: it speaks like gristmill_trainer, and its states are functions of seed and step.
 
-settings: steps are done at once; "hold_at": wait there for SIGTERM; "fail_at": say so and exit with 2;
-"crash_at": exit with 9 without a word; "babble_at": print what is no event; "ignore_sigterm": hold for good.
+settings: steps are done at once, or take "step_s" each; "hold_at": wait there for SIGTERM; "fail_at": say so and exit
+with 2; "crash_at": exit with 9 without a word; "babble_at": print what is no event; "ignore_sigterm": hold for good.
 """
 
 import json
@@ -56,6 +56,7 @@ class Trainer:
         say("started", numeric_class=NUMERIC_CLASS, state_root=state_root(self.seed, self.begun), step=self.begun)
         for step in range(self.begun, self.task["steps"]):
             self.misbehave(step)
+            time.sleep(self.settings.get("step_s", 0))
             say("progress", step=step + 1, metrics={"loss": 1 / (step + 1)})
             if step + 1 == self.grid.end_after(step):
                 self.close(step + 1)

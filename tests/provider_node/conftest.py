@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
+from docker.errors import DockerException
 
 from fakes import trainer
 from fakes.front import Front
@@ -71,6 +73,22 @@ async def coordinator(socket: str) -> AsyncIterator[ScriptedCoordinator]:
 @pytest.fixture
 def artifacts() -> FakeArtifacts:
     return FakeArtifacts()
+
+
+IMAGE = "python:3.11-slim-bookworm"
+
+
+@pytest.fixture(scope="session")
+def engine(require: Callable[[bool, str], None]) -> Iterator[Any]:
+    """A client of this machine's Docker engine, which has the image that the tests' own are made from."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except DockerException as err:
+        require(False, f"no Docker engine: {err}")
+    require(bool(client.images.list(IMAGE)), f"no image {IMAGE}; .ci/base-image makes one")
+    yield client
+    client.close()
 
 
 Running = Callable[..., Any]

@@ -1,18 +1,21 @@
 import os
+import shutil
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from fakes.provider_side import DATA, TOKEN, FakeArtifacts, ref
-from gristmill_protocol.errors import GristmillError, NotAllowed, NotFound, Unavailable, WrongHash
+from gristmill_protocol.errors import GristmillError, NoSpace, NotAllowed, NotFound, TooLarge, Unavailable, WrongHash
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> ArtifactCache:
-    return ArtifactCache(tmp_path / "cache")
+    return ArtifactCache(tmp_path / "cache", adopt_bytes=64 * 1024)
 
 
 @pytest.fixture
@@ -53,6 +56,50 @@ async def test_a_download_that_was_cut_off_goes_on_where_it_was(
 
     assert artifacts.requests[1].headers["range"] == "bytes=5-"
     assert cache.path(ref(DATA).sha256).read_bytes() == DATA
+
+
+async def test_a_download_goes_on_in_the_nodes_next_life(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts
+) -> None:
+    artifacts.cut_after = 5
+    with pytest.raises(Unavailable):
+        await client.fetch(ref(DATA))
+
+    again = ArtifactCache(cache.path("x").parent, adopt_bytes=1)
+    with again.incoming(ref(DATA).sha256, name="fetched") as part:
+        assert part.size_bytes == 5
+        part.write(DATA[5:])
+
+    assert again.path(ref(DATA).sha256).read_bytes() == DATA
+
+
+async def test_an_upload_goes_on_where_it_was_broken_off(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts, out: Path
+) -> None:
+    (out / "state").write_bytes(b"a long state")
+    sha256 = ref(b"a long state").sha256
+    cache.adopt(out / "state", below=out, sha256=sha256)
+    artifacts.broken_off[sha256] = b"a long"
+
+    await client.upload(sha256)
+
+    assert artifacts.requests[-1].content == b" state"
+    assert artifacts.held[sha256] == b"a long state"
+
+
+async def test_an_upload_of_which_nothing_is_left_begins_anew(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts, out: Path
+) -> None:
+    (out / "state").write_bytes(b"a long state")
+    sha256 = ref(b"a long state").sha256
+    cache.adopt(out / "state", below=out, sha256=sha256)
+    artifacts.broken_off[sha256] = b"a long"
+    artifacts.forgets = True
+
+    await client.upload(sha256)
+
+    assert [request.method for request in artifacts.requests] == ["HEAD", "PUT", "PUT"]
+    assert artifacts.held[sha256] == b"a long state"
 
 
 @pytest.mark.parametrize("lie", [b"a packed data seT", b"a packed data set, and more"])
@@ -142,6 +189,25 @@ def test_no_trick_makes_the_node_read_elsewhere(trick: str, cache: ArtifactCache
     assert names(cache) == []
 
 
+def test_a_file_with_holes_does_not_fill_the_disk(cache: ArtifactCache, out: Path) -> None:
+    with (out / "state").open("wb") as file:
+        file.truncate(1024**4)
+
+    with pytest.raises(TooLarge, match="hands in more"):
+        cache.adopt(out / "state", below=out, sha256=ref(b"zeros").sha256)
+
+    assert sum(path.stat().st_size for path in cache.path("x").parent.iterdir()) == 0
+
+
+async def test_what_is_left_of_the_disk_is_the_owners(tmp_path: Path, artifacts: FakeArtifacts) -> None:
+    cache = ArtifactCache(tmp_path / "cache", adopt_bytes=1, keep_free_bytes=shutil.disk_usage(tmp_path).total)
+    async with httpx.AsyncClient(transport=artifacts.transport(), base_url="http://coordinator") as http:
+        with pytest.raises(NoSpace, match="no room left"):
+            await ArtifactClient(cache, http, token=lambda: TOKEN).fetch(ref(DATA))
+
+    assert not cache.has(ref(DATA).sha256)
+
+
 def test_pruning_drops_the_longest_unused_and_nothing_needed(cache: ArtifactCache, out: Path) -> None:
     for age, content in enumerate((b"new", b"mid", b"old")):
         (out / "file").write_bytes(content)
@@ -151,6 +217,19 @@ def test_pruning_drops_the_longest_unused_and_nothing_needed(cache: ArtifactCach
     cache.prune(keep={ref(b"old").sha256}, max_bytes=6)
 
     assert names(cache) == sorted([ref(b"new").sha256, ref(b"old").sha256])
+
+
+def test_pruning_drops_downloads_that_nobody_goes_on_with(cache: ArtifactCache) -> None:
+    for content, age_s in ((b"old", 90_000), (b"new", 80_000)):
+        with suppress(KeyboardInterrupt), cache.incoming(ref(content).sha256, name="fetched") as part:
+            part.write(content[:1])
+            raise KeyboardInterrupt
+        file = cache.path(f"{ref(content).sha256}.fetched.part")
+        os.utime(file, (time.time() - age_s,) * 2)
+
+    cache.prune(keep=frozenset(), max_bytes=100)
+
+    assert names(cache) == [f"{ref(b'new').sha256}.fetched.part"]
 
 
 def test_a_placed_file_is_the_cached_one_and_cannot_be_changed(cache: ArtifactCache, out: Path) -> None:

@@ -1,62 +1,23 @@
 """What an owner types, and what the process ends with."""
 
-import asyncio
 import shutil
 import signal
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from fakes import trainer
-from fakes.provider_side import RENTER, ScriptedCoordinator
+from fakes.node_process import UP, start_node, written
+from fakes.provider_side import ScriptedCoordinator
 from gristmill_protocol.keystore import load_key
 from gristmill_provider.cli import app
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode
 
 pytestmark = pytest.mark.slow
-UP = (sys.executable, "-c", "from gristmill_provider.cli import main; main()", "up", "--config")
-
-WITH_FAKE_TRAINER = """
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-from gristmill_provider.cli import run_until_stopped
-from gristmill_provider.config import load_config
-from gristmill_provider.runner import ProcessRunner
-
-config, trainer = sys.argv[1:]
-run_until_stopped(lambda: load_config(Path(config)), runner=ProcessRunner((sys.executable, trainer)))
-"""
-
-
-def written(config: NodeConfig, **changes: object) -> Path:
-    """The configuration as a file."""
-    values: dict[str, object] = {
-        "name": config.name,
-        "coordinator": config.coordinator,
-        "coordinator_url": config.coordinator_url,
-        "keystore": str(config.keystore),
-        "password_file": str(config.password_file),
-        "provider_id": config.provider_id,
-        "ask_usd_per_gpu_hour": "0.30",
-        "backend": "process",
-        "own_renters": [RENTER.address],
-        "cpu": True,
-        "state_dir": str(config.state_dir),
-        **changes,
-    }
-    file = config.keystore.with_name("node.toml")
-    lines = [
-        f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for name, value in values.items()
-    ]
-    file.write_text("\n".join(lines))
-    return file
 
 
 def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
@@ -87,14 +48,7 @@ def test_a_node_that_cannot_start_says_why(
     changes: dict[str, object], code: ExitCode, words: str, config: NodeConfig
 ) -> None:
     ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from gristmill_provider.cli import main; main()",
-            "up",
-            "--config",
-            written(config, **changes),
-        ],
+        [*UP, written(config, **changes)],
         check=False,
         capture_output=True,
         text=True,
@@ -118,9 +72,7 @@ def test_a_full_disk_is_said_before_anything_is_signed(config: NodeConfig, monke
 
 async def test_signals_reload_the_price_and_end_in_order(coordinator: ScriptedCoordinator, config: NodeConfig) -> None:
     file = written(config)
-    node = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WITH_FAKE_TRAINER, str(file), trainer.__file__, stderr=subprocess.PIPE
-    )
+    node = await start_node(file, stderr=subprocess.PIPE)
     await coordinator.expect("offer")
     file.write_text(file.read_text().replace("0.30", "0.70"))
     node.send_signal(signal.SIGHUP)

@@ -1,43 +1,37 @@
 """Real containers on a real engine, under the flags that every attempt gets."""
 
+import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
-from docker.errors import DockerException
 
-from fakes import intruder, trainer
+from fakes import trainer
 from fakes.provider_side import DATA, RENTER, ScriptedCoordinator, lease, task
 from gristmill_protocol.errors import MissingPart, Unavailable
 from gristmill_protocol.progress import Finished, TrainerEvent
 from gristmill_provider.config import Limits, NodeConfig
-from gristmill_provider.docker_runner import NODE_LABEL, DockerRunner, require_toolkit
+from gristmill_provider.docker_runner import NODE_LABEL, DockerRunner, knows_card, require_toolkit
 from gristmill_provider.runner import Ended, Run
 from gristmill_provider.volume import take_back
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 IMAGE = "python:3.11-slim-bookworm"
+TRAINER_IMAGE = f"gristmill-trainer:{version('gristmill')}"
 NODE = "node_of_docker_tests"
 LIMITS = Limits(memory_gib=0.25, pids=64, work_gib=0.02, cpus=1)
 
 
-@pytest.fixture
-def engine(require: Callable[[bool, str], None]) -> Iterator[Any]:
-    try:
-        client = docker.from_env()
-        client.ping()
-    except DockerException as err:
-        require(False, f"no Docker engine: {err}")
-    require(bool(client.images.list(IMAGE)), f"no image {IMAGE}; .ci/base-image makes one")
-    yield client
-    left = client.containers.list(all=True, filters={"label": f"{NODE_LABEL}={NODE}"})
+@pytest.fixture(autouse=True)
+def _nothing_left(engine: Any) -> Iterator[None]:
+    yield
+    left = engine.containers.list(all=True, filters={"label": f"{NODE_LABEL}={NODE}"})
     for container in left:
         container.remove(force=True)
-    client.close()
     assert left == [], "a container was left behind"
 
 
@@ -48,8 +42,7 @@ def folder(tmp_path: Path) -> Path:
         part.mkdir(parents=True)
     (made / "input" / "data").write_bytes(DATA)
     (made / "task.json").write_text(task().model_dump_json())
-    for script in (trainer, intruder):
-        shutil.copy(script.__file__, made / "input")
+    shutil.copy(trainer.__file__, made / "input")
     return made
 
 
@@ -57,16 +50,16 @@ def runner_of(*command: str) -> DockerRunner:
     return DockerRunner(node_id=NODE, image=IMAGE, limits=LIMITS, gpu_uuid=None, command=command)
 
 
-Start = Callable[..., Awaitable[Run]]
+Start = Callable[[], Awaitable[Run]]
 
 
 @pytest.fixture
 async def start(engine: Any, folder: Path) -> AsyncIterator[Start]:
-    """Starts a script of tests/fakes in a container, where it finds itself among its inputs."""
+    """Starts the fake trainer in a container, where it finds itself among its inputs."""
     runners = []
 
-    async def begin(*command: str) -> Run:
-        runners.append(runner_of("python", f"/work/input/{command[0]}", *command[1:]))
+    async def begin() -> Run:
+        runners.append(runner_of("python", "/work/input/trainer.py"))
         await runners[-1].open()
         return await runners[-1].start(folder, "run")
 
@@ -86,7 +79,7 @@ async def finish(run: Run) -> tuple[list[TrainerEvent], Ended]:
 
 
 async def test_a_container_runs_the_trainer_and_leaves_its_files(start: Start, folder: Path) -> None:
-    run = await start("trainer.py")
+    run = await start()
     try:
         events = [event async for event in run.events()]
         ended = await run.wait()
@@ -119,38 +112,9 @@ async def test_a_container_is_the_nodes_own_as_long_as_it_runs(engine: Any, fold
     assert runner.pids == frozenset()
 
 
-async def test_an_intruder_finds_nothing(start: Start, folder: Path) -> None:
-    [event], ended = await finish(await start("intruder.py"))
-
-    assert ended.code == 0
-    assert isinstance(event, Finished)
-    found = event.scorecard
-    assert found.pop("write_out") is True
-    forbidden = {name for name, value in found.items() if value is True}
-    assert forbidden == set()
-    assert found["user"] == [10001, 10001]
-    assert found["capabilities"] == 0
-    assert found["no_new_privileges"] == "1"
-    assert found["interfaces"] == ["lo"]
-    assert found["gpus"] == []
-    assert found["processes"] < 64
-    assert found["neighbours"] <= 3
-    assert found["work_bytes"] <= LIMITS.work_bytes
-    assert found["tmp_bytes"] <= 64 * 1024**2
-    assert not {name for name in found["environment"] if "KEY" in name or "TOKEN" in name or "PASS" in name}
-
-
-async def test_a_memory_hog_is_ended_and_named(start: Start, folder: Path) -> None:
-    events, ended = await finish(await start("intruder.py", "hog"))
-
-    assert events == []
-    assert ended.out_of_memory
-    assert "more memory" in ended.cause
-
-
 async def test_a_stopped_container_saves_and_leaves(start: Start, folder: Path) -> None:
     (folder / "task.json").write_text(task(settings={"hold_at": 6}).model_dump_json())
-    run = await start("trainer.py")
+    run = await start()
     events = []
     async for event in run.events():
         events.append(event.event)
@@ -163,10 +127,27 @@ async def test_a_stopped_container_saves_and_leaves(start: Start, folder: Path) 
     assert ended.code == 75
 
 
+async def test_training_code_finds_what_it_is_used_to(
+    engine: Any, folder: Path, require: Callable[[bool, str], None]
+) -> None:
+    require(bool(engine.images.list(TRAINER_IMAGE)), f"no image {TRAINER_IMAGE}: run `make image`")
+    shutil.copy(Path(trainer.__file__).with_name("torch_at_work.py"), folder / "input")
+    program = ("python", "/work/input/torch_at_work.py")
+    limits = LIMITS.model_copy(update={"memory_gib": 2})
+    runner = DockerRunner(node_id=NODE, image=TRAINER_IMAGE, limits=limits, gpu_uuid=None, command=program)
+    await runner.open()
+
+    [event], _ = await finish(await runner.start(folder, "run"))
+
+    await runner.close()
+    assert isinstance(event, Finished)
+    assert event.scorecard == {"loaded": 2016.0, "reduced": 3.0, "gradients": True}
+
+
 async def test_a_container_that_does_not_leave_is_killed(start: Start, folder: Path) -> None:
     held = task(settings={"hold_at": 5, "ignore_sigterm": True})
     (folder / "task.json").write_text(held.model_dump_json())
-    run = await start("trainer.py")
+    run = await start()
     async for event in run.events():
         if event.event == "segment":
             await run.stop(1)
@@ -177,7 +158,7 @@ async def test_a_container_that_does_not_leave_is_killed(start: Start, folder: P
 
 async def test_what_an_earlier_life_left_is_removed(engine: Any, start: Start, folder: Path) -> None:
     (folder / "task.json").write_text(task(settings={"hold_at": 2}).model_dump_json())
-    before = await start("trainer.py")
+    before = await start()
 
     later = runner_of("true")
     await later.open()
@@ -187,11 +168,25 @@ async def test_what_an_earlier_life_left_is_removed(engine: Any, start: Start, f
     await before.close()
 
 
+async def test_a_container_that_cannot_be_started_is_removed(
+    engine: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_toolkit(tmp_path, monkeypatch, "NVIDIA Container Toolkit CLI version 1.18.0")
+    runner = DockerRunner(node_id=NODE, image=IMAGE, limits=LIMITS, gpu_uuid="GPU-none-like-that", command=("true",))
+    await runner.open()
+
+    with pytest.raises(Unavailable, match="could not be started"):
+        await runner.start(folder, "run")
+
+    await runner.close()
+    assert not (folder / "out").is_mount()
+
+
 async def test_output_that_is_no_event_is_refused(start: Start, folder: Path) -> None:
     (folder / "task.json").write_text(task(settings={"babble_at": 0}).model_dump_json())
 
     with pytest.raises(Unavailable, match="hello"):
-        await finish(await start("trainer.py"))
+        await finish(await start())
 
 
 async def test_a_missing_engine_says_what_to_do() -> None:
@@ -221,6 +216,23 @@ async def test_a_node_runs_an_attempt_in_a_container(
     assert list((config.state_dir / "tasks").iterdir()) == []
 
 
+async def test_a_runtime_that_the_engine_does_not_have_is_named(engine: Any) -> None:
+    runner = DockerRunner(node_id=NODE, image=IMAGE, limits=LIMITS, gpu_uuid=None, runtime="none")
+
+    with pytest.raises(MissingPart, match=r"has no runtime 'none'.*/etc/docker/daemon\.json"):
+        await runner.open()
+    await runner.close()
+
+
+def test_a_card_is_asked_for_by_the_device_interface_if_that_knows_it(tmp_path: Path) -> None:
+    spec = {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": [{"name": "0"}, {"name": "GPU-fa4e0001"}]}
+    (tmp_path / "nvidia.json").write_text(json.dumps(spec))
+
+    assert knows_card(["/none", str(tmp_path)], "GPU-fa4e0001")
+    assert not knows_card([str(tmp_path)], "GPU-fa4e0002")
+    assert not knows_card([], "GPU-fa4e0001")
+
+
 @pytest.mark.parametrize(
     ("said", "problem"),
     [
@@ -232,16 +244,21 @@ async def test_a_node_runs_an_attempt_in_a_container(
 def test_an_old_container_toolkit_is_refused(
     said: str, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if said:
-        (tmp_path / "nvidia-ctk").write_text(f"#!/bin/sh\necho '{said}'\n")
-        (tmp_path / "nvidia-ctk").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    pretend_toolkit(tmp_path, monkeypatch, said)
 
     if problem is None:
         require_toolkit()
     else:
         with pytest.raises(MissingPart, match=problem):
             require_toolkit()
+
+
+def pretend_toolkit(folder: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """A program in the container toolkit's place that says what it is asked for; none if there is nothing to say."""
+    if said:
+        (folder / "nvidia-ctk").write_text(f"#!/bin/sh\necho '{said}'\n")
+        (folder / "nvidia-ctk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin")
 
 
 def _context(tmp_path: Path) -> Path:

@@ -22,7 +22,7 @@ from fakes.provider_side import (
 from gristmill_protocol.errors import BadRequest, BadSignature, NotAllowed
 from gristmill_protocol.money import cost_usd_micros
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider.config import NodeConfig
+from gristmill_provider.config import Network, NodeConfig
 from gristmill_provider.owner import read_asked, require_terms, require_welcome
 
 FLOPS_PER_S = 1_000_000_000
@@ -42,6 +42,17 @@ def test_a_lease_in_order_is_taken(config: NodeConfig) -> None:
 def test_the_process_backend_runs_nobody_elses_jobs(config: NodeConfig) -> None:
     with pytest.raises(NotAllowed, match="only its owner's own jobs"):
         take(lease(renter=STRANGER), config)
+
+
+def test_hosts_that_the_owner_does_not_allow_are_declined(config: NodeConfig) -> None:
+    allows = config.model_copy(update={"network": Network(allow=("pypi.org", "a.example.org"))})
+    wanted = lease(task(network=("pypi.org", "evil.example", "hub.example")))
+
+    take(lease(task(network=("pypi.org",))), allows)
+    with pytest.raises(NotAllowed, match=r"does not allow access to evil\.example, hub\.example\."):
+        take(wanted, allows)
+    with pytest.raises(NotAllowed, match="does not allow access to pypi"):
+        take(lease(task(network=("pypi.org",))), config)
 
 
 def test_a_container_runs_anybodys_jobs(config: NodeConfig) -> None:

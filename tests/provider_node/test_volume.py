@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gristmill_protocol.errors import NoSpace
 from gristmill_provider.volume import make_room, take_back
 
 
@@ -36,3 +37,10 @@ def test_without_root_the_folder_stays_plain_and_ours(tmp_path: Path, monkeypatc
     take_back(out)
 
     assert {path.name: path.stat().st_mode & 0o777 for path in out.iterdir()} == {"states": 0o777, "result": 0o777}
+
+
+def test_no_room_is_promised_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NoSpace, match=r"an attempt may write 1048576\.0 GiB.*lower work_gib"):
+        make_room(tmp_path, 1024**5)
+
+    assert list(tmp_path.iterdir()) == []

@@ -224,7 +224,7 @@ def test_the_price_is_for_the_time_limit_on_any_machine() -> None:
 
     assert (slow.limit_s, fast.limit_s) == (300, 300)
     assert (slow.flops, fast.flops) == (3_000, 300 * 10**12)
-    assert (slow.steps, slow.segments, slow.settings) == (1, 1, {"minutes": 5, "memory_gib": 2})
+    assert (slow.steps, slow.segments, slow.settings) == (1, 1, {"minutes": 5, "memory_gib": 2, "network": []})
 
 
 def test_the_root_of_files_depends_on_names_and_contents_not_on_their_order() -> None:
@@ -233,3 +233,14 @@ def test_the_root_of_files_depends_on_names_and_contents_not_on_their_order() ->
 
     assert root == outputs_root({"b": two, "a": one})
     assert len({root, outputs_root({"a": two, "b": one}), outputs_root({"a": one}), outputs_root({"ab": one})}) == 4
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "10.0.0.1", "*.example.org", "Example.org", "example.org:80", "http://a.b", "a..b"]
+)
+def test_only_full_names_of_hosts_can_be_declared(host: str) -> None:
+    plan = catalog.find("script").plan({"network": ["pypi.org"]}, DataStats(examples=1), Gpu())
+
+    assert plan.network == ("pypi.org",)
+    with pytest.raises(BadSettings, match="network"):
+        catalog.find("script").plan({"network": [host]}, DataStats(examples=1), Gpu())

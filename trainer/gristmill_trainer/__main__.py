@@ -98,7 +98,10 @@ def _do(arguments: argparse.Namespace, out: TextIO, sigterm: _SigTerm) -> int:
     from gristmill_trainer import challenge, conformance, session
     from gristmill_trainer.determinism import pin
     from gristmill_trainer.engine import Preempted
+    from gristmill_trainer.way_out import open_way_out
 
+    if arguments.command in ("run", "replay", "evaluate"):
+        open_way_out(arguments.task_dir)
     try:
         match arguments.command:
             case "run":

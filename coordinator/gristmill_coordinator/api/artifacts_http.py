@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -24,21 +24,26 @@ Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
 @router.put("/{sha256}")
-async def put(sha256: Sha256, request: Request, co: Co, caller: Subject) -> ArtifactRef:
-    """Store the request's body under its hash."""
-    co.artifacts.require_size(int(request.headers.get("content-length", "0")))
+async def put(
+    sha256: Sha256, request: Request, co: Co, caller: Subject, upload_offset: Annotated[int, Header(ge=0)] = 0
+) -> ArtifactRef:
+    """Store the request's body under its hash; it goes on at an offset where an earlier one was broken off."""
+    co.artifacts.require_size(upload_offset + int(request.headers.get("content-length", "0")))
     try:
-        stored = await co.artifacts.put(sha256, request.stream())
+        stored = await co.artifacts.put(sha256, request.stream(), caller=caller, offset=upload_offset)
     except ClientDisconnect as err:
-        raise BadRequest("The upload was broken off.", effect="Nothing was stored.") from err
+        raise BadRequest("The upload was broken off.", effect="What came is kept for a day.") from err
     await co.store.grant(sha256, caller)
     return stored
 
 
 @router.head("/{sha256}")
 async def head(sha256: Sha256, co: Co, caller: Subject) -> Response:
-    """Its size, or 404 for who may not read it."""
-    await _require_readable(co, sha256, caller)
+    """Its size, or 404 for who may not read it, with the bytes that they have sent of it."""
+    try:
+        await _require_readable(co, sha256, caller)
+    except NotFound:
+        return Response(status_code=404, headers={"Upload-Offset": str(co.artifacts.received(sha256, caller))})
     return Response(headers={"Content-Length": str(co.artifacts.size(sha256)), "Accept-Ranges": "bytes"})
 
 

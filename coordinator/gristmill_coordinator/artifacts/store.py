@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from gristmill_protocol.errors import NoSpace, NotFound, TooLarge, WrongHash
+from gristmill_protocol.errors import Conflict, GristmillError, NoSpace, NotFound, TooLarge, WrongHash
 from gristmill_protocol.jobs import ArtifactRef
 
 _FLUSH_BYTES = 1024 * 1024  # fewer hops to a thread than the network's chunks would need
@@ -86,25 +86,42 @@ class ArtifactStore:
         """Forget an artifact; one that is not here is forgotten already."""
         self._path(sha256_hex).unlink(missing_ok=True)
 
-    async def put(self, sha256_hex: str, chunks: AsyncIterable[bytes]) -> ArtifactRef:
+    async def put(
+        self, sha256_hex: str, chunks: AsyncIterable[bytes], *, caller: str = "", offset: int = 0
+    ) -> ArtifactRef:
         """Store a stream under the hash it was announced with; again is harmless.
 
         The stream is always read and hashed, so that having put an artifact proves having had it.
 
+        Args:
+            caller: who sends it; what is broken off is kept for them, and for them only, until they go on.
+            offset: where they go on, in bytes, as received() says.
         Raises:
             WrongHash: the content has another hash.
             TooLarge: more than max_bytes.
             NoSpace: the disk is full.
+            Conflict: so much has not been received.
         """
         with _full_disk_explained():
-            incoming = _Incoming(self._incoming / secrets.token_hex(16), self._create)
+            incoming = await asyncio.to_thread(self._open, self._part(sha256_hex, caller), offset)
             try:
                 await self._receive(incoming, chunks)
                 incoming.require_hash(sha256_hex)
                 await asyncio.to_thread(incoming.move_to, self._path(sha256_hex))
+            except BaseException as err:
+                if caller and not isinstance(err, GristmillError) and not _is_full_disk(err):
+                    incoming.move_to(self._part(sha256_hex, caller))
+                raise
             finally:
                 incoming.discard()
         return ArtifactRef(sha256=sha256_hex, size_bytes=incoming.size_bytes)
+
+    def received(self, sha256_hex: str, caller: str) -> int:
+        """Bytes that are kept of a caller's upload that was broken off."""
+        try:
+            return self._part(sha256_hex, caller).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     async def put_bytes(self, content: bytes) -> ArtifactRef:
         """Store content that the coordinator made itself.
@@ -117,6 +134,25 @@ class ArtifactStore:
             yield content
 
         return await self.put(sha256(content).hexdigest(), once())
+
+    def _part(self, sha256_hex: str, caller: str) -> Path:
+        return self._incoming / f"{sha256_hex}.{sha256(caller.encode()).hexdigest()[:16]}"
+
+    def _open(self, part: Path, offset: int) -> "_Incoming":
+        path = self._incoming / secrets.token_hex(16)
+        if not offset:
+            return _Incoming(path, self._create(path))
+        try:
+            part.rename(path)  # whoever goes on has it alone
+        except FileNotFoundError as err:
+            raise _not_received(offset) from err
+        incoming = _Incoming(path, path.open("r+b", buffering=0))
+        try:
+            incoming.take_up(offset)
+        except Conflict:
+            incoming.discard()
+            raise
+        return incoming
 
     async def _receive(self, incoming: "_Incoming", chunks: AsyncIterable[bytes]) -> None:
         waiting = bytearray()
@@ -147,11 +183,25 @@ class ArtifactStore:
 class _Incoming:
     """A file on its way in: hashed while it is written, visible only once moved."""
 
-    def __init__(self, path: Path, create: Callable[[Path], BinaryIO]) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self.size_bytes = 0
         self._hash = sha256()
         self._path = path
-        self._file = create(path)
+        self._file = file
+
+    def take_up(self, offset: int) -> None:
+        """Go on behind so many bytes of what is there.
+
+        Raises:
+            Conflict: there is less.
+        """
+        while self.size_bytes < offset:
+            piece = self._file.read(min(_FLUSH_BYTES, offset - self.size_bytes))
+            if not piece:
+                raise _not_received(offset)
+            self._hash.update(piece)
+            self.size_bytes += len(piece)
+        self._file.truncate(offset)
 
     def write(self, content: bytes) -> None:
         left = memoryview(content)
@@ -179,12 +229,20 @@ class _Incoming:
         self._path.unlink(missing_ok=True)
 
 
+def _not_received(offset: int) -> Conflict:
+    return Conflict(f"Less than {offset} bytes of this file have been received.", todo="Ask how many, or start anew.")
+
+
+def _is_full_disk(err: BaseException) -> bool:
+    return isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def _full_disk_explained() -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not _is_full_disk(err):
             raise
         raise NoSpace(
             "The coordinator's disk is full.",

@@ -27,6 +27,7 @@ def run_task(
         end_steps=quote.plan.end_steps,
         step_from=step_from,
         segment_index=segment_index,
+        network=quote.plan.network,
         data=spec.data,
         state=state,
     )

@@ -42,6 +42,7 @@ class Terms(Message):
     own_renters: tuple[str, ...] = ()  # lower-case addresses; whose jobs the process backend runs
     paused: bool
     recipes: tuple[str, ...]
+    network: tuple[str, ...] = ()  # hosts that jobs may reach
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,9 @@ class OrderBook:
             named = [any(name.lower() in o.terms.device.lower() for name in demand.gpu.names) for o in self._offers]
             yield " or ".join(demand.gpu.names), np.array(named, np.bool_)
         yield f"the recipe {demand.recipe!r}", self._runs(demand.recipe)
+        for host in demand.plan.network:
+            reach = [host in one.terms.network for one in self._offers]
+            yield f"access to {host}", np.array(reach, np.bool_)
         yield "a container, or the renter's own machine", self._runs_for(demand.renter)
         yield "not paused by its owner", ~self._column("paused")
         yield "a bond", self._column("bond") > 0

@@ -236,6 +236,7 @@ def _terms(offer: pb.Offer) -> Terms:
             own_renters=tuple(key.lower() for key in offer.own_renters),
             paused=offer.paused,
             recipes=tuple(offer.recipes),
+            network=tuple(offer.network),
         )
     except ValidationError as err:
         wrong = "; ".join(f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in err.errors())

@@ -435,6 +435,7 @@ class Offer(_message.Message):
     OWN_RENTERS_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     """name as the driver reports it, or "CPU" """
     is_cpu: _builtins.bool
@@ -456,6 +457,10 @@ class Offer(_message.Message):
 
     @_builtins.property
     def recipes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def network(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """hosts that its owner lets jobs reach"""
+
     def __init__(
         self,
         *,
@@ -471,10 +476,11 @@ class Offer(_message.Message):
         own_renters: _abc.Iterable[_builtins.str] | None = ...,
         paused: _builtins.bool = ...,
         recipes: _abc.Iterable[_builtins.str] | None = ...,
+        network: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_usd_micros_per_gpu_hour", b"ask_usd_micros_per_gpu_hour", "device", b"device", "driver", b"driver", "flops_per_s", b"flops_per_s", "is_cpu", b"is_cpu", "memory_bytes", b"memory_bytes", "numeric_class", b"numeric_class", "own_renters", b"own_renters", "paused", b"paused", "recipes", b"recipes", "sandbox", b"sandbox", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_usd_micros_per_gpu_hour", b"ask_usd_micros_per_gpu_hour", "device", b"device", "driver", b"driver", "flops_per_s", b"flops_per_s", "is_cpu", b"is_cpu", "memory_bytes", b"memory_bytes", "network", b"network", "numeric_class", b"numeric_class", "own_renters", b"own_renters", "paused", b"paused", "recipes", b"recipes", "sandbox", b"sandbox", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -172,3 +172,21 @@ async def test_artifact_of_many_pieces_is_put_together(http: httpx.AsyncClient, 
     await http.put(PATH, content=pieces(), headers=renter)
 
     assert (await http.get(PATH, headers=renter)).content == CONTENT
+
+
+async def test_an_upload_goes_on_where_the_answer_says(
+    http: httpx.AsyncClient, renter: dict[str, str], served: Served
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield CONTENT[:200_000]
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await served.co.artifacts.put(DIGEST, broken(), caller=RENTER)
+    missing = await http.head(PATH, headers=renter)
+    offset = int(missing.headers["upload-offset"])
+    answer = await http.put(PATH, content=CONTENT[offset:], headers=renter | {"Upload-Offset": str(offset)})
+    whole = await http.get(PATH, headers=renter)
+
+    assert (missing.status_code, answer.status_code) == (404, 200)
+    assert whole.content == CONTENT

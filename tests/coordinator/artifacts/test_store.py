@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gristmill_coordinator.artifacts.store import ArtifactStore
-from gristmill_protocol.errors import NoSpace, NotFound, TooLarge, WrongHash
+from gristmill_protocol.errors import Conflict, NoSpace, NotFound, TooLarge, WrongHash
 
 CONTENT = os.urandom(3_000_000)
 DIGEST = sha256(CONTENT).hexdigest()
@@ -103,6 +103,61 @@ async def test_broken_off_upload_stores_nothing(store: ArtifactStore, tmp_path: 
         await store.put(DIGEST, broken())
 
     assert files(store, tmp_path) == []
+
+
+@pytest.mark.parametrize("kept", [1, 65_536, 2_000_000])
+async def test_an_upload_goes_on_where_it_was_broken_off(store: ArtifactStore, tmp_path: Path, kept: int) -> None:
+    await break_off(store, "node:1")
+
+    assert store.received(DIGEST, "node:1") == 2_000_000
+    await store.put(DIGEST, pieces(CONTENT[kept:]), caller="node:1", offset=kept)
+
+    assert store.read(DIGEST) == CONTENT
+    assert len(files(store, tmp_path)) == 1
+    assert store.received(DIGEST, "node:1") == 0
+
+
+async def test_what_was_broken_off_is_its_senders_alone(store: ArtifactStore) -> None:
+    await break_off(store, "node:1")
+
+    assert store.received(DIGEST, "node:2") == 0
+    with pytest.raises(Conflict, match="Less than 10 bytes"):
+        await store.put(DIGEST, pieces(CONTENT[10:]), caller="node:2", offset=10)
+
+
+async def test_going_on_with_other_bytes_stores_nothing(store: ArtifactStore, tmp_path: Path) -> None:
+    await break_off(store, "node:1")
+
+    with pytest.raises(WrongHash):
+        await store.put(DIGEST, pieces(bytes(1_000_000)), caller="node:1", offset=2_000_000)
+
+    assert files(store, tmp_path) == []
+    await break_off(store, "node:1")
+    with pytest.raises(Conflict, match="Less than 2500000"):
+        await store.put(DIGEST, pieces(CONTENT[2_500_000:]), caller="node:1", offset=2_500_000)
+
+
+async def test_two_at_once_do_not_disturb_one_another(store: ArtifactStore, tmp_path: Path) -> None:
+    async def meanwhile() -> AsyncIterator[bytes]:
+        yield CONTENT[2_000_000:]
+        with pytest.raises(Conflict):
+            await store.put(DIGEST, pieces(CONTENT[2_000_000:]), caller="node:1", offset=2_000_000)
+        await store.put(DIGEST, pieces(CONTENT), caller="node:1")
+
+    await break_off(store, "node:1")
+    await store.put(DIGEST, meanwhile(), caller="node:1", offset=2_000_000)
+
+    assert store.read(DIGEST) == CONTENT
+    assert len(files(store, tmp_path)) == 1
+
+
+async def break_off(store: ArtifactStore, caller: str) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield CONTENT[:2_000_000]
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await store.put(DIGEST, broken(), caller=caller)
 
 
 async def test_artifact_is_not_seen_before_it_is_whole(store: ArtifactStore) -> None:

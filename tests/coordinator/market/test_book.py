@@ -122,6 +122,17 @@ def test_an_offer_that_does_not_fit_is_counted_under_its_requirement(
     assert f"{requirement} (1)" in found.why_none()
 
 
+def test_a_job_that_reaches_hosts_goes_where_all_of_them_are_allowed() -> None:
+    plan = demand().plan.model_copy(update={"network": ("pypi.org", "hub.example.org")})
+    both, one = ("hub.example.org", "pypi.org", "a.example.org"), ("pypi.org",)
+    market = book(offer("willow", network=both), offer("oak", network=one), offer("birch"))
+
+    found = market.rank(demand(plan=plan), since_s=NOW)
+
+    assert [fit.offer.node_id for fit in found.fits] == ["willow"]
+    assert found.excluded == {"access to hub.example.org": 1, "access to pypi.org": 1}
+
+
 def test_a_process_runs_its_owners_jobs() -> None:
     mine = offer("mine", sandbox="process", own_renters=(RENTER,), ask_usd_micros_per_gpu_hour=1)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from gristmill_protocol.jobs import DataStats, Plan
+from gristmill_protocol.jobs import DataStats, Hosts, Plan
 from gristmill_trainer.data import DataView
 from gristmill_trainer.findings import Finding
 from gristmill_trainer.recipe import (
@@ -28,6 +28,7 @@ class Settings(RecipeSettings):
 
     minutes: int = Field(10, ge=1, le=1_440, title="Time limit in minutes", json_schema_extra=level("everyone"))
     memory_gib: int = Field(2, ge=1, le=1_024, title="Memory it needs, in GiB", json_schema_extra=level("expert"))
+    network: Hosts = Field((), title="Hosts it reaches by https", json_schema_extra=level("expert"))
 
 
 class Script:
@@ -37,7 +38,7 @@ class Script:
         id="script",
         version="1.0.0",
         titles={"en": "Run a program of mine", "de": "Ein eigenes Programm ausführen"},
-        summary="Runs your train.py on your files, without network, and brings back what it writes into out/.",
+        summary="Runs your train.py on your files, with no network but the hosts you name, and brings back out/.",
         task="other",
         inputs=f"A folder, or a zip of one, with {MAIN} and the files that it reads.",
         answers=f"The files that {MAIN} wrote into {OUT}/.",
@@ -68,7 +69,7 @@ class Script:
         resolved = parse_settings(Settings, settings)
         limit_s = 60 * resolved.minutes
         return Plan(
-            settings=resolved.model_dump(),
+            settings=resolved.model_dump(mode="json"),
             steps=1,
             segment_steps=1,
             window_segments=1,
@@ -76,6 +77,7 @@ class Script:
             peak_bytes=resolved.memory_gib * 1024**3,
             state_bytes=STATE_EXTRA_BYTES,
             download_bytes=stats.size_bytes,
+            network=resolved.network,
             limit_s=limit_s,
         )
 

@@ -28,6 +28,8 @@ _SOURCE_DATE_EPOCH = "315532800"
 
 # Set by environment.pin_environment, or the machine's way to its libraries and its card.
 _PASSED_ON = (
+    "HTTPS_PROXY",
+    "https_proxy",
     "PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG",
     "TORCHINDUCTOR_MAX_AUTOTUNE", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR",
 )  # fmt: skip

@@ -4,6 +4,7 @@ import asyncio
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -36,6 +37,10 @@ TRAINER = ("python", "-m", "gristmill_trainer")
 # Older ones let an image take over the host (CVE-2025-23266).
 MIN_TOOLKIT = (1, 17, 8)
 _OLDEST_API = (1, 41)  # Docker 20.10: the first with private cgroup namespaces
+
+_KILLED = 137
+_KILLED_LOOKS = 5
+_BETWEEN_LOOKS_S = 0.1
 
 # What the SDK raises: its own errors, and those of the HTTP library below it, which are OSErrors.
 _ENGINE_ERRORS = (DockerException, OSError)
@@ -169,11 +174,21 @@ class _DockerRun:
     def _ended(self) -> Ended:
         try:
             code = self._container.wait()["StatusCode"]
-            self._container.reload()
+            out_of_memory = self._out_of_memory(code)
             words = self._container.logs(stdout=False, stderr=True, tail=5).decode(errors="replace")
         except _ENGINE_ERRORS as err:
             raise Unavailable(f"The container was lost: {err}.") from err
-        return Ended(code, words, self._container.attrs["State"]["OOMKilled"])
+        return Ended(code, words, out_of_memory)
+
+    def _out_of_memory(self, code: int) -> bool:
+        """Whether memory was why it was killed: the engine may hear of that a moment after the end."""
+        self._container.reload()
+        for _ in range(_KILLED_LOOKS if code == _KILLED else 0):
+            if self._container.attrs["State"]["OOMKilled"]:
+                break
+            time.sleep(_BETWEEN_LOOKS_S)
+            self._container.reload()
+        return bool(self._container.attrs["State"]["OOMKilled"])
 
 
 def require_toolkit() -> None:

@@ -73,7 +73,8 @@ class NodeConfig(BaseModel):
     docker_url: str = ""  # where the engine listens; "": as the docker command finds it
     gpu: str = ""  # UUID of the graphics card; "": the first
     cpu: bool = False  # offer the CPU instead of a graphics card
-    own_renters: tuple[Address, ...] = ()  # keys whose jobs are run; empty: anybody's (docker only)
+    own_renters: tuple[Address, ...] = ()  # keys whose jobs are run; empty: anybody's (docker or own_market only)
+    own_market: bool = False  # the coordinator is the owner's too, on this machine: all its renters count as the owner
     recipes: tuple[str, ...] = Field(default=("image-sorter", "script", "text-sorter"), min_length=1)
     slots: int = Field(default=1, ge=1, le=16)
     paused: bool = False
@@ -95,9 +96,12 @@ class NodeConfig(BaseModel):
             raise ValueError(f"ask_usd_per_gpu_hour: {err}") from err
         if self.backend == "docker" and not _BY_DIGEST.fullmatch(self.image):
             raise ValueError('backend "docker" needs image, named by its digest: "name@sha256:..."')
-        if self.backend == "process" and not self.own_renters:
-            raise ValueError('backend "process" has no sandbox, so it needs own_renters: it runs nobody else\'s jobs')
         url = urlsplit(self.coordinator_url)
+        grpc_host = self.coordinator.rpartition(":")[0]
+        if self.own_market and not (is_loopback(grpc_host) and is_loopback(url.hostname or "")):
+            raise ValueError("own_market is for a coordinator on this very machine")
+        if self.backend == "process" and not (self.own_renters or self.own_market):
+            raise ValueError('backend "process" has no sandbox, so it needs own_renters: it runs nobody else\'s jobs')
         if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
             raise ValueError("coordinator_url must start with https://, unless it is on this very machine")
         return self

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 import httpx
 
 from gristmill import _calls
-from gristmill._checks import check_quote
 from gristmill._config import load_config
 from gristmill._job import Job
 from gristmill._money import DepositPlan, Money
@@ -26,9 +25,8 @@ from gristmill._transport import Transport
 from gristmill._wording import budget_usd_micros, check_terms, gpu_needs
 from gristmill_protocol.api import AccountView, InfoView, OfferView, RecipeView
 from gristmill_protocol.errors import MissingPart, NotSignedIn, TooLarge
-from gristmill_protocol.ids import id_bytes32
-from gristmill_protocol.jobs import ArtifactRef, JobSpec, JobSubmission, JobView, Order, Statement
-from gristmill_protocol.ladder import ladder_statements
+from gristmill_protocol.jobs import ArtifactRef, JobSpec, JobView, Statement
+from gristmill_protocol.renter_checks import check_quote
 from gristmill_protocol.wallet import Movement
 from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
@@ -281,34 +279,20 @@ class Client:
 
     def add_statement(self, job_id: str, wanted: Statement, record: OrderRecord) -> JobView:
         """Sign a statement that has been checked, and hand it in."""
-        from gristmill._wallet import ledger_domain
+        from gristmill_protocol.renter_key import ledger_domain
 
         signed = self._key.wallet().sign_statement(wanted, ledger_domain(record.info))
         return self.send(_calls.add_statement(job_id, signed))
 
     def _order(self, plan: Plan, parcels: list[Parcel]) -> Job:
-        from gristmill._wallet import ledger_domain
+        from gristmill_protocol.renter_key import ledger_domain
 
         spec, quote, info = plan.spec, plan.quote, self.info()
         check_quote(quote, spec, now_s=self.clock())
         wallet, ledger = self._key.wallet(), ledger_domain(info)
         for parcel in parcels:
             self._upload(parcel)
-        order = Order(
-            key=wallet.address,
-            coordinator=info.coordinator,
-            spec_digest=quote.spec_digest,
-            cap_usd_micros=quote.cap_usd_micros,
-            nonce=quote.nonce,
-            deadline_s=quote.deadline_s,
-        )
-        submission = JobSubmission(
-            request_id=id_bytes32(quote.quote_id).hex(),  # starting the same plan again is the same order
-            quote_id=quote.quote_id,
-            spec=spec,
-            order=wallet.sign_order(order, ledger),
-            ladder=wallet.sign_statements(ladder_statements(quote), ledger),
-        )
+        submission = wallet.submission(quote, spec, coordinator=info.coordinator, ledger=ledger)
         view = self.send(_calls.submit(submission))
         self.orders.save(view.job_id, OrderRecord(url=self.url, spec=spec, quote=quote, info=info))
         return Job(self, view.job_id, view)

@@ -164,6 +164,6 @@ class FakeAccounts:
         )
 
     def _ledger(self) -> "Domain":
-        from gristmill._wallet import ledger_domain
+        from gristmill_protocol.renter_key import ledger_domain
 
         return ledger_domain(self._info)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gristmill import _calls
-from gristmill._checks import check_statement
 from gristmill._plan import Plan
 from gristmill._wording import usd
 from gristmill_protocol.errors import JobFailed, NotFinished, NotFound, RefusedToSign, Unavailable
 from gristmill_protocol.jobs import AuditView, Bill, JobEvent, JobState, JobView
+from gristmill_protocol.renter_checks import check_statement
 
 if TYPE_CHECKING:
     from rich.console import Console

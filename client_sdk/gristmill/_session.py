@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from gristmill import _calls
-from gristmill._checks import check_sign_in
 from gristmill._transport import Transport
 from gristmill_protocol.api import ChallengeRequest, Session, SessionRequest
 from gristmill_protocol.errors import NotFound, WrongKey
+from gristmill_protocol.renter_checks import check_sign_in
 from gristmill_protocol.signin import SignIn
 
 if TYPE_CHECKING:  # eth_account takes longer to import than all the rest
     from eth_account.signers.local import LocalAccount
 
-    from gristmill._wallet import Wallet
+    from gristmill_protocol.renter_key import Wallet
 
 _MARGIN_S = 60  # a token that ends within a call is of no use
 
@@ -64,7 +64,7 @@ class Key:
         """Raises:
         NotFound, WrongKey: there is no key, or the password does not open it.
         """
-        from gristmill._wallet import Wallet
+        from gristmill_protocol.renter_key import Wallet
 
         if self._wallet is None:
             if isinstance(self._source, Path):

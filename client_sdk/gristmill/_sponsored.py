@@ -103,7 +103,7 @@ class Sponsored:
         return terms
 
     def _ledger(self) -> "Domain":
-        from gristmill._wallet import ledger_domain
+        from gristmill_protocol.renter_key import ledger_domain
 
         return ledger_domain(self._client.info())
 

@@ -16,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gristmill._checks import MAX_DEADLINE_S
 from gristmill._fake_money import FakeAccounts
 from gristmill._fake_wire import FakeWire
 from gristmill_protocol.api import (
@@ -59,6 +58,7 @@ from gristmill_protocol.jobs import (
 from gristmill_protocol.ladder import ladder_statements
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.money import USD_MICROS, earned, split_line
+from gristmill_protocol.renter_checks import MAX_DEADLINE_S
 from gristmill_protocol.signin import SignIn
 from gristmill_protocol.wallet import (
     Authorization,
@@ -437,7 +437,7 @@ class FakeCoordinator:
 
 
 def _ledger() -> "Domain":
-    from gristmill._wallet import ledger_domain
+    from gristmill_protocol.renter_key import ledger_domain
 
     return ledger_domain(_INFO)
 

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gristmill_coordinator.domain.gas import GWEI
 from gristmill_coordinator.domain.sampling import Policy
+from gristmill_coordinator.studio.settings import StudioSettings
 from gristmill_protocol.errors import BadRequest, BadSettings, NotFound
 from gristmill_protocol.keystore import load_key
 from gristmill_protocol.money import parse_usd
@@ -89,6 +90,8 @@ class Config(BaseSettings):
     min_deposit_usd: str = "1"  # of a deposit that is handed in; who opens an account must hold as much
     relay_gas_usd: str = "1"  # the most that the gas of one may cost; counts where native_usd is set
     relays_per_day: int = Field(default=20, ge=1)  # for one account
+
+    studio: StudioSettings | None = None  # pages for people who are not technical; none: only the API is served
 
     # The machine itself
     poll_s: float = Field(default=1.0, gt=0, le=1)

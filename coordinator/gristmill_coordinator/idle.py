@@ -72,8 +72,8 @@ def _own_reasons(co: Coordinator, offer: Offer) -> list[str]:
         found.append(f"Its provider is barred for proven fraud, for {days:.0f} more days.")
     if not offer.standing.proven:
         found.append(offer.standing_text or "Its card has not passed its test.")
-    if offer.terms.sandbox != "docker":
-        found.append("It runs jobs without a container, so it gets its owner's own jobs only.")
+    if not offer.terms.for_anybody:
+        found.append("It runs jobs without walls around them, so it gets its owner's own jobs only.")
     return found
 
 

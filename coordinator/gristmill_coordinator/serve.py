@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import structlog
@@ -39,6 +39,8 @@ from gristmill_coordinator.stages import (
 )
 from gristmill_coordinator.store.migrate import migrate
 from gristmill_coordinator.store.store import open_store
+from gristmill_coordinator.studio import buying, looking, paying_in, tidying
+from gristmill_coordinator.studio.parts import Studio, studio_of
 from gristmill_coordinator.wake import Wake
 from gristmill_protocol.errors import ChainUnavailable, PortInUse
 from gristmill_protocol.ids import new_id
@@ -63,6 +65,14 @@ STAGES: dict[str, loop.Step] = {
     "sender": sender.step,
     "watcher": watcher.step,
     "reconcile": reconcile.step,
+}
+
+# Stages of the pages, where they are served.
+STUDIO_STAGES: dict[str, Callable[[Studio], Awaitable[int]]] = {
+    "looking": looking.step,
+    "paying_in": paying_in.step,
+    "buying": buying.step,
+    "tidying": tidying.step,
 }
 
 _GRACE_S = 5
@@ -132,7 +142,8 @@ async def run(config: Config) -> None:
         co = await build(config)
         try:
             async with _serving(co, listening):
-                logger.info("coordinator_started", http=config.http_address, grpc=config.grpc_address)
+                http = f"{config.http_address.rpartition(':')[0]}:{listening.getsockname()[1]}"
+                logger.info("coordinator_started", http=http, grpc=config.grpc_address)
                 await stopping.wait()
                 logger.info("coordinator_stopping")
         finally:
@@ -142,11 +153,15 @@ async def run(config: Config) -> None:
 @asynccontextmanager
 async def _serving(co: Coordinator, listening: socket.socket) -> AsyncIterator[None]:
     """Both borders and every stage, until the block ends."""
+    studio = studio_of(co)
     nodes_server = await provider_grpc.serve(co, co.config.grpc_address)
-    renters_server = _HttpServer(_uvicorn_config(co))
+    renters_server = _HttpServer(_uvicorn_config(co, studio))
+    steps = dict(STAGES)
+    if studio is not None:
+        steps |= {name: _for_studio(studio, step) for name, step in STUDIO_STAGES.items()}
     async with asyncio.TaskGroup() as tasks:
         http = tasks.create_task(renters_server.serve([listening]))
-        stages = [tasks.create_task(loop.run(co, name, step), name=name) for name, step in STAGES.items()]
+        stages = [tasks.create_task(loop.run(co, name, step), name=name) for name, step in steps.items()]
         try:
             yield
         finally:
@@ -155,6 +170,15 @@ async def _serving(co: Coordinator, listening: socket.socket) -> AsyncIterator[N
             for stage in stages:
                 stage.cancel()
             await http
+            if studio is not None:
+                await asyncio.to_thread(studio.tryouts.close)
+
+
+def _for_studio(studio: Studio, step: Callable[[Studio], Awaitable[int]]) -> loop.Step:
+    async def of_coordinator(_co: Coordinator) -> int:
+        return await step(studio)
+
+    return of_coordinator
 
 
 class _HttpServer(uvicorn.Server):
@@ -165,10 +189,10 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(co: Coordinator) -> uvicorn.Config:
+def _uvicorn_config(co: Coordinator, studio: Studio | None) -> uvicorn.Config:
     config = co.config
     return uvicorn.Config(
-        make_app(co),
+        make_app(co, studio),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=_GRACE_S,

@@ -34,7 +34,9 @@ def up(
     console.print("Starting an EVM node, a coordinator and four providers …")
     image = trainer_image(sandbox) or image_at_hand()
     with _interruptible(), localnet(folder, sandbox=sandbox, image=image, http_port=port) as net:
-        console.print("The market is up. In another shell, be its renter:\n")
+        console.print(f"The market is up. Teach an AI in a browser: {net.url}")
+        console.print(f"(links to sign in there come to {net.coordinator.log})\n", soft_wrap=True)
+        console.print("Or in another shell, be its renter:\n")
         for name, value in net.environment().items():
             console.print(f"  export {name}={value}", soft_wrap=True, highlight=False)
         console.print("\n  gristmill wallet balance\n  gristmill train image-sorter YOUR_PHOTOS --budget 0.05")

@@ -142,13 +142,12 @@ def localnet(
             running[spec.name] = setup.start_node(processes, spec)
             running[spec.name].process.wait_for("coordinator_connected", _MEASURED_S)
         net = Localnet(folder, ports.http_url, books, coordinator, running, password)
-        if sandbox == "docker":
-            _await_tests(net)
+        _await_tests(net)
         yield net
 
 
 def _await_tests(net: Localnet) -> None:
-    """Wait until the cards are tested: before, nodes run their owners' jobs only, and with containers they have none.
+    """Wait until the cards are tested: before, nodes run their owners' jobs only.
 
     Raises:
         Unavailable: a card did not pass.
@@ -219,6 +218,7 @@ class _Setup:
             "operator_password": self.password,
             "anchor_every_s": 0,
             "heartbeat_s": 1,
+            "studio": {"test_money": True},
             "images": dict.fromkeys(self.books.deployment.recipes, self.image) if self.image else {},
         }
         path = self.folder / "coordinator.json"
@@ -243,7 +243,7 @@ class _Setup:
             "disputes": self.books.deployment.disputes,
         }
         if self.sandbox == "process":
-            settings["own_renters"] = [self.books.addresses["renter"]]
+            settings["own_market"] = True
         config = self.folder / f"{spec.name}.toml"
         # TOML and JSON agree on strings, integers, booleans and lists.
         config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))

@@ -126,7 +126,8 @@ class NodeConfig(BaseModel):
     gpu: str = ""  # UUID of the graphics card; "": the first
     more_gpus: tuple[GpuConfig, ...] = ()  # others that are offered too
     cpu: bool = False  # offer the CPU instead of a graphics card
-    own_renters: tuple[Address, ...] = ()  # keys whose jobs are run; empty: anybody's (docker only)
+    own_renters: tuple[Address, ...] = ()  # keys whose jobs are run; empty: anybody's (docker or own_market only)
+    own_market: bool = False  # the coordinator is the owner's too, on this machine: all its renters count as the owner
     recipes: tuple[str, ...] = Field(default=("image-sorter", "script", "text-sorter"), min_length=1)
     slots: int = Field(default=1, ge=1, le=16)
     rpc_url: str = ""  # of a node of the chain; settle and earnings ask it, and disputes are answered through it
@@ -161,12 +162,15 @@ class NodeConfig(BaseModel):
     def _consistent(self) -> Self:
         if self.backend == "docker" and not _BY_DIGEST.fullmatch(self.image):
             raise ValueError('backend "docker" needs image, named by its digest: "name@sha256:..."')
-        if self.backend == "process" and not self.own_renters:
+        if self.backend == "process" and not (self.own_renters or self.own_market):
             raise ValueError('backend "process" has no sandbox, so it needs own_renters: it runs nobody else\'s jobs')
         for one in self.coordinators:
             url = urlsplit(one.coordinator_url)
-            if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
+            here = is_loopback(url.hostname or "")
+            if url.scheme != "https" and not (url.scheme == "http" and here):
                 raise ValueError("coordinator_url must start with https://, unless it is on this very machine")
+            if self.own_market and not (here and is_loopback(one.coordinator.rpartition(":")[0])):
+                raise ValueError("own_market is for a coordinator on this very machine")
         if self.cpu and self.more_gpus:
             raise ValueError("cpu = true offers the CPU instead of graphics cards, so more_gpus must be empty")
         for what, each in (

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import NotAllowed, QuoteExpired, RefusedToSign
-from gristmill._checks import MAX_DEADLINE_S, check_quote, check_sign_in, check_statement
 from gristmill.testing import FakeCoordinator
 from gristmill_protocol.jobs import (
     AttemptState,
@@ -28,6 +27,7 @@ from gristmill_protocol.jobs import (
 from gristmill_protocol.ladder import Work, ladder_statements, replicated, statement_for
 from gristmill_protocol.modes import Mode
 from gristmill_protocol.money import earned
+from gristmill_protocol.renter_checks import MAX_DEADLINE_S, check_quote, check_sign_in, check_statement
 from gristmill_protocol.signin import SignIn
 
 NOW = 1_800_000_000.0

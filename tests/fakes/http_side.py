@@ -21,8 +21,8 @@ from gristmill_coordinator.config import Config
 from gristmill_coordinator.links import Links
 from gristmill_coordinator.market import nodes
 from gristmill_coordinator.market.book import OrderBook
+from gristmill_coordinator.store.columns import metadata
 from gristmill_coordinator.store.store import open_store
-from gristmill_coordinator.store.tables import metadata
 from gristmill_coordinator.wake import Wake
 from gristmill_protocol.ids import new_id
 from gristmill_protocol.v1 import provider_pb2 as pb

@@ -57,6 +57,7 @@ def test_flags_lie_over_the_file(file: Path) -> None:
         ({"backend": "process"}, "runs nobody else's jobs"),
         ({"backend": "podman"}, "backend"),
         ({"coordinator_url": "http://mill.example.org"}, "must start with https"),
+        ({"backend": "process", "own_market": True}, "on this very machine"),
         ({"own_renters": ["me"]}, "own_renters"),
         ({"slots": 0}, "slots"),
         ({"recipes": []}, "recipes"),
@@ -91,6 +92,14 @@ def test_every_card_is_a_node_for_every_coordinator(file: Path) -> None:
         ("GPU-b", "b.org:8081", 9, state / "cards" / "GPU-b" / "coordinators" / "b.org%3A8081"),
     ]
     assert all(one.nodes() == (one,) for one in config.nodes())
+
+
+def test_the_owner_of_a_whole_market_runs_everybodys_jobs_there(file: Path) -> None:
+    here = {"coordinator": "127.0.0.1:8081", "coordinator_url": "http://127.0.0.1:8080"}
+
+    config = load_config(file, {"backend": "process", "own_market": True, **here})
+
+    assert (config.backend, config.own_renters) == ("process", ())
 
 
 def test_a_broken_or_missing_file_is_named(tmp_path: Path) -> None:

@@ -110,8 +110,20 @@ def repair(
 def shown(data: DataView, places: Iterable[str]) -> list[Sample]:
     """The examples at these places as they are shown, in this order; those that are not there are passed over."""
     wanted = dict.fromkeys(places)
-    found = {example.place: _sample(example) for example in data.at(wanted)}
-    return [sample for place in wanted if (sample := found.get(place)) is not None]
+    found = {example.place: sample(example) for example in data.at(wanted)}
+    return [seen for place in wanted if (seen := found.get(place)) is not None]
+
+
+def sample(example: Example) -> Sample | None:
+    """One example as it is shown; None for a picture that cannot be read."""
+    if not pictures.is_picture(example.place):
+        text = " ".join(example.content[: 8 * TEXT_CHARS].decode("utf-8-sig", errors="replace").split())
+        return Sample(example.place, example.answer, text=text if len(text) <= TEXT_CHARS else text[:TEXT_CHARS] + "…")
+    try:
+        small = pictures.thumbnail(example.content, side=THUMBNAIL_PIXELS)
+    except pictures.NotAPicture:
+        return None
+    return Sample(example.place, example.answer, picture=small)
 
 
 def _opened(
@@ -140,19 +152,7 @@ def _undecided(err: BadData) -> Look:
 def _samples(data: DataView) -> dict[str, tuple[Sample, ...]]:
     found: dict[str, list[Sample]] = defaultdict(list)
     for example in data.at(data.first(SAMPLES, answers=SAMPLED_ANSWERS)):
-        sample = _sample(example)
-        if sample is not None:
-            found[sample.answer].append(sample)
+        seen = sample(example)
+        if seen is not None:
+            found[seen.answer].append(seen)
     return {answer: tuple(samples) for answer, samples in found.items()}
-
-
-def _sample(example: Example) -> Sample | None:
-    """None for a picture that cannot be read."""
-    if not pictures.is_picture(example.place):
-        text = " ".join(example.content[: 8 * TEXT_CHARS].decode("utf-8-sig", errors="replace").split())
-        return Sample(example.place, example.answer, text=text if len(text) <= TEXT_CHARS else text[:TEXT_CHARS] + "…")
-    try:
-        small = pictures.thumbnail(example.content, side=THUMBNAIL_PIXELS)
-    except pictures.NotAPicture:
-        return None
-    return Sample(example.place, example.answer, picture=small)

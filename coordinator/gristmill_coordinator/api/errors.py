@@ -58,16 +58,16 @@ class BodyLimit:
     """Refuses a request body above a limit as soon as it is passed, whatever its headers say.
 
     Args:
-        streaming: path prefix of requests that limit themselves while they stream.
+        unless: path prefixes of requests that limit themselves.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, streaming: str) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, unless: tuple[str, ...] = ()) -> None:
         self._app = app
         self._max_bytes = max_bytes
-        self._streaming = streaming
+        self._unless = unless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(self._streaming):
+        if scope["type"] != "http" or scope["path"].startswith(self._unless):
             await self._app(scope, receive, send)
             return
         received = 0

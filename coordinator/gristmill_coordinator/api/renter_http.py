@@ -1,9 +1,11 @@
 """The HTTP API for renters: authenticate, call the stage, nothing else."""
 
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from gristmill_coordinator import accounts, certificates, evidence, public, views
@@ -13,6 +15,9 @@ from gristmill_coordinator.api.callers import Co, Renter
 from gristmill_coordinator.api.errors import BodyLimit, add_error_handlers
 from gristmill_coordinator.app import Coordinator
 from gristmill_coordinator.stages import intake, relaying, settlement
+from gristmill_coordinator.studio.pages import drafts
+from gristmill_coordinator.studio.parts import Studio
+from gristmill_coordinator.studio.web import make_studio
 from gristmill_protocol.api import (
     AccountView,
     AuditsView,
@@ -42,8 +47,8 @@ _PLACE = r"^([0-9]{1,15}-[0-9]{1,9})?$"  # HistoryView.before
 router = APIRouter()
 
 
-def make_app(co: Coordinator) -> FastAPI:
-    """The ASGI application that serves a coordinator's renters, and its nodes' artifacts."""
+def make_app(co: Coordinator, studio: Studio | None = None) -> FastAPI:
+    """The ASGI application for a coordinator's renters, its nodes' artifacts, and the pages if there are any."""
     app = FastAPI(title="Gristmill coordinator", version=version("gristmill"), docs_url=None, redoc_url=None)
     app.state.coordinator = co
     app.state.sign_in = RenterSignIn(
@@ -51,8 +56,11 @@ def make_app(co: Coordinator) -> FastAPI:
     )
     app.include_router(router)
     app.include_router(artifacts_http.router)
-    app.add_middleware(BodyLimit, max_bytes=_MAX_BODY_BYTES, streaming=artifacts_http.PREFIX)
+    app.add_middleware(BodyLimit, max_bytes=_MAX_BODY_BYTES, unless=(artifacts_http.PREFIX, drafts.PREFIX))
     add_error_handlers(app)
+    if studio is not None:
+        app.add_api_route("/v1/{rest:path}", _nothing_there, methods=["GET", "POST", "PUT"], include_in_schema=False)
+        app.mount("/", make_studio(studio))  # last: it takes every other address
     return app
 
 
@@ -225,6 +233,10 @@ async def stop(job_id: str, co: Co, renter: Renter) -> JobView:
 @router.post("/v1/jobs/{job_id}/statements")
 async def add_statement(job_id: str, signed: SignedStatement, co: Co, renter: Renter) -> JobView:
     return await settlement.add_statement(co, renter, job_id, signed)
+
+
+async def _nothing_there(rest: str) -> None:
+    raise HTTPException(HTTPStatus.NOT_FOUND)
 
 
 def _sign_in(request: Request) -> RenterSignIn:

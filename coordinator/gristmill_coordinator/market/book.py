@@ -44,6 +44,11 @@ class Terms(Message):
     recipes: tuple[str, ...]
     network: tuple[str, ...] = ()  # hosts that jobs may reach
 
+    @property
+    def for_anybody(self) -> bool:
+        """In a container, or because its owner runs the whole market."""
+        return self.sandbox == "docker" or not self.own_renters
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -64,8 +69,8 @@ class Offer:
     refused_s: float = 0.0  # unix time at which it last did not do a check that it was drawn for
 
     def runs_for(self, renter: str) -> bool:
-        """A process is no sandbox: without a container a node runs its owner's jobs only."""
-        return self.terms.sandbox == "docker" or renter in self.terms.own_renters
+        """A process is no sandbox: without a container a node runs the jobs of its owner, or of its owner's market."""
+        return self.terms.for_anybody or renter in self.terms.own_renters
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class OrderBook:
         columns["banned_until"][at] = offer.banned_until_s
         columns["paused"][at] = terms.paused
         columns["cpu"][at] = terms.is_cpu
-        columns["anybody"][at] = terms.sandbox == "docker"
+        columns["anybody"][at] = terms.for_anybody
         columns["proven"][at] = offer.standing.proven
         columns["proven_s"][at] = offer.proven_s
         for recipe in terms.recipes:

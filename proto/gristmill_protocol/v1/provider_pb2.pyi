@@ -453,7 +453,7 @@ class Offer(_message.Message):
     paused: _builtins.bool
     @_builtins.property
     def own_renters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """keys whose jobs the process backend runs; empty: anybody's (docker only)"""
+        """keys whose jobs the process backend runs; empty: anybody's"""
 
     @_builtins.property
     def recipes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...

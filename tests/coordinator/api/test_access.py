@@ -10,10 +10,10 @@ import pytest
 
 from fakes.http_side import SECRET, URL, Served
 from gristmill import Client, _calls
-from gristmill._wallet import Wallet, ledger_domain
 from gristmill_coordinator.api.auth import issue, node_subject, renter_subject
 from gristmill_protocol.consents import sign_withdrawal
 from gristmill_protocol.ladder import ladder_statements
+from gristmill_protocol.renter_key import Wallet, ledger_domain
 
 CONTENT = b"an artifact of renter A"
 DIGEST = sha256(CONTENT).hexdigest()

@@ -90,7 +90,7 @@ def test_the_lowest_total_wins_not_the_lowest_ask() -> None:
         (offer("x", is_cpu=True), demand(gpu=GpuNeeds(allow_cpu=False)), "a graphics card"),
         (offer("x", device="GTX 1080"), demand(gpu=GpuNeeds(names=("4090",))), "4090"),
         (offer("x", recipes=("image-sorter",)), demand(), "the recipe 'text-sorter'"),
-        (offer("x", sandbox="process"), demand(), "a container, or the renter's own machine"),
+        (offer("x", sandbox="process", own_renters=("0x22",)), demand(), "a container, or the renter's own machine"),
         (offer("x", paused=True), demand(), "not paused by its owner"),
         (
             replace(offer("x"), standing=Standing.UNTESTED),

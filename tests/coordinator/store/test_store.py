@@ -10,9 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gristmill_coordinator.store import jobs as job_rows
+from gristmill_coordinator.store.columns import metadata
 from gristmill_coordinator.store.migrate import migrate
 from gristmill_coordinator.store.store import Store, Tx, change, claimed, keep, open_store
-from gristmill_coordinator.store.tables import anchors, jobs, metadata
+from gristmill_coordinator.store.tables import anchors, jobs
 from gristmill_coordinator.wake import Wake
 
 pytestmark = pytest.mark.slow

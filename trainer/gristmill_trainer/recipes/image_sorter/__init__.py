@@ -53,17 +53,63 @@ class Settings(RecipeSettings):
     """What a renter may choose; what is left empty, the plan fills in."""
 
     quality: Literal["quick", "balanced", "best"] = Field(
-        "balanced", title="How good should it get?", json_schema_extra=level("everyone")
+        "balanced",
+        title="How good should it get?",
+        description="It decides what is not chosen by hand.",
+        json_schema_extra=level("everyone"),
     )
-    mirror: bool = Field(False, title="A mirrored picture has the same answer", json_schema_extra=level("everyone"))
-    rounds: int | None = Field(None, ge=1, le=10_000, title="Passes over the data", json_schema_extra=level("expert"))
-    batch: int | None = Field(None, ge=2, le=4_096, title="Pictures a step", json_schema_extra=level("expert"))
-    learning_rate: float | None = Field(None, gt=0, le=1, title="Peak learning rate", json_schema_extra=level("expert"))
+    mirror: bool = Field(
+        False,
+        title="A mirrored picture has the same answer",
+        description="Then mirrored copies are learnt from, too.",
+        json_schema_extra=level("everyone"),
+    )
+    rounds: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        title="Passes over the data",
+        description="How often every picture is looked at.",
+        json_schema_extra=level("expert"),
+    )
+    batch: int | None = Field(
+        None,
+        ge=2,
+        le=4_096,
+        title="Pictures a step",
+        description="How many pictures are looked at before the model is corrected.",
+        json_schema_extra=level("expert"),
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        title="Peak learning rate",
+        description="How large a correction is at most.",
+        json_schema_extra=level("expert"),
+    )
     width: int | None = Field(
-        None, ge=4, le=512, title="Channels of the first layer", json_schema_extra=level("expert")
+        None,
+        ge=4,
+        le=512,
+        title="Channels of the first layer",
+        description="More of them see finer differences, and take longer.",
+        json_schema_extra=level("expert"),
     )
-    size: int | None = Field(None, ge=8, le=256, title="Side of a picture, pixels", json_schema_extra=level("expert"))
-    channels: Literal[1, 3] | None = Field(None, title="1 for grey, 3 for colour", json_schema_extra=level("expert"))
+    size: int | None = Field(
+        None,
+        ge=8,
+        le=256,
+        title="Side of a picture, pixels",
+        description="Every picture is brought to this size first.",
+        json_schema_extra=level("expert"),
+    )
+    channels: Literal[1, 3] | None = Field(
+        None,
+        title="1 for grey, 3 for colour",
+        description="Colour is left out where no picture has any.",
+        json_schema_extra=level("expert"),
+    )
 
 
 class ImageSorter:

@@ -53,14 +53,50 @@ class Settings(RecipeSettings):
     """What a renter may choose; what is left empty, the plan fills in."""
 
     quality: Literal["quick", "balanced", "best"] = Field(
-        "balanced", title="How good should it get?", json_schema_extra=level("everyone")
+        "balanced",
+        title="How good should it get?",
+        description="It decides what is not chosen by hand.",
+        json_schema_extra=level("everyone"),
     )
-    rounds: int | None = Field(None, ge=1, le=10_000, title="Passes over the data", json_schema_extra=level("expert"))
-    batch: int | None = Field(None, ge=2, le=4_096, title="Texts a step", json_schema_extra=level("expert"))
-    learning_rate: float | None = Field(None, gt=0, le=1, title="Peak learning rate", json_schema_extra=level("expert"))
-    width: int | None = Field(None, ge=4, le=512, title="Numbers per piece of text", json_schema_extra=level("expert"))
+    rounds: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        title="Passes over the data",
+        description="How often every text is read.",
+        json_schema_extra=level("expert"),
+    )
+    batch: int | None = Field(
+        None,
+        ge=2,
+        le=4_096,
+        title="Texts a step",
+        description="How many texts are read before the model is corrected.",
+        json_schema_extra=level("expert"),
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        title="Peak learning rate",
+        description="How large a correction is at most.",
+        json_schema_extra=level("expert"),
+    )
+    width: int | None = Field(
+        None,
+        ge=4,
+        le=512,
+        title="Numbers per piece of text",
+        description="More of them tell finer differences, and take longer.",
+        json_schema_extra=level("expert"),
+    )
     buckets: int | None = Field(
-        None, ge=256, le=2**20, title="Pieces of text told apart", json_schema_extra=level("expert")
+        None,
+        ge=256,
+        le=2**20,
+        title="Pieces of text told apart",
+        description="How many pieces of words and pairs of words have numbers of their own.",
+        json_schema_extra=level("expert"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The renter's key: signs, and never leaves this process."""
+"""The renter's key: signs, and never leaves the process that holds it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,8 +7,10 @@ from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 
 from gristmill_protocol.api import InfoView
-from gristmill_protocol.jobs import Order, SignedOrder, SignedStatement, Statement
+from gristmill_protocol.ids import id_bytes32
+from gristmill_protocol.jobs import JobSpec, JobSubmission, Order, Quote, SignedOrder, SignedStatement, Statement
 from gristmill_protocol.keystore import load_key
+from gristmill_protocol.ladder import ladder_statements
 from gristmill_protocol.signin import SignIn
 from gristmill_protocol.signing import ORDER_TYPE, STATEMENT_TYPE, Domain, order_message, sign, statement_message
 
@@ -19,7 +21,7 @@ def ledger_domain(info: InfoView) -> Domain:
 
 
 class Wallet:
-    """A hot key. What it signs has been checked before, by gristmill._checks."""
+    """A hot key. What it signs has been checked before, by renter_checks."""
 
     def __init__(self, account: LocalAccount) -> None:
         self._account = account
@@ -44,6 +46,31 @@ class Wallet:
     def sign_in(self, message: SignIn) -> str:
         signed = self._account.sign_message(encode_defunct(text=message.text()))
         return "0x" + bytes(signed.signature).hex()
+
+    def submission(
+        self, quote: Quote, spec: JobSpec, *, coordinator: int, ledger: Domain, request_id: str = ""
+    ) -> JobSubmission:
+        """The order of a quoted job with all that may have to be paid for it, signed.
+
+        Args:
+            coordinator: the Ledger's coordinator id.
+            request_id: the same again is the same order; by default ordering the same quote again is.
+        """
+        order = Order(
+            key=self.address,
+            coordinator=coordinator,
+            spec_digest=quote.spec_digest,
+            cap_usd_micros=quote.cap_usd_micros,
+            nonce=quote.nonce,
+            deadline_s=quote.deadline_s,
+        )
+        return JobSubmission(
+            request_id=request_id or id_bytes32(quote.quote_id).hex(),
+            quote_id=quote.quote_id,
+            spec=spec,
+            order=self.sign_order(order, ledger),
+            ladder=self.sign_statements(ladder_statements(quote), ledger),
+        )
 
     def sign_order(self, order: Order, ledger: Domain) -> SignedOrder:
         return SignedOrder(order=order, signature=sign(self._account, ledger, ORDER_TYPE, order_message(order)))

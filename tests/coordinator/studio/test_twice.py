@@ -1,0 +1,102 @@
+"""Two tabs, the back button, a process that dies: nothing is lost and nothing is bought twice."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from fakes.studio_side import Browser, Pages, pages, started, to_the_price
+from gristmill_coordinator import views
+from gristmill_coordinator.store.studio_tables import makers
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+async def jobs_of(site: Pages) -> int:
+    renters = await _renters(site)
+    return sum([len(await views.jobs(site.world.co, renter)) for renter in renters])
+
+
+async def _renters(site: Pages) -> list[str]:
+    async with site.world.co.store.read() as tx:
+        return [row.renter for row in await tx.rows(makers.select())]
+
+
+async def test_start_pressed_in_two_tabs_at_once_orders_once(site: Pages, browser: Browser) -> None:
+    await to_the_price(browser)
+    await browser.press("Add $5.00 of test money")
+    await browser.until("Start the training")
+    form = browser.form("Start the training")
+
+    answers = await asyncio.gather(*(browser.send(form) for _ in range(3)))
+
+    assert len({str(answer.url) for answer in answers}) == 1
+    assert "/models/job_" in str(answers[0].url)
+    assert await jobs_of(site) == 1
+
+
+async def test_an_old_tab_with_another_price_orders_nothing_more(site: Pages, browser: Browser) -> None:
+    await to_the_price(browser)
+    await browser.press("Add $5.00 of test money")
+    price = (await browser.until("Start the training")) and browser.url
+    old = browser.form("Start the training")
+    await browser.open(price.replace("price", "choices"))
+    await browser.press("Show me the price", quality="quick")
+
+    refused = await browser.send(old)
+    assert refused.status_code == 409
+    assert "The price has changed since you saw it." in refused.text
+    await browser.open(price)
+    await browser.press("Start the training")
+    late = await browser.send(old)
+
+    assert str(late.url).endswith(browser.url)
+    assert await jobs_of(site) == 1
+
+
+async def test_money_asked_for_twice_with_one_form_is_made_once(site: Pages, browser: Browser) -> None:
+    await to_the_price(browser)
+    form = browser.form("Add $5.00 of test money")
+
+    await browser.send(form)
+    await browser.send(form)
+    await browser.open(browser.url)
+    await browser.until("Start the training")
+
+    assert site.purse.made_usd_micros == 5_000_000
+
+
+async def test_going_back_after_the_start_leads_to_the_training(browser: Browser) -> None:
+    await to_the_price(browser)
+    price = browser.url
+    await browser.press("Add $5.00 of test money")
+    await browser.until("Start the training")
+    await browser.press("Start the training")
+    job = browser.url
+
+    for back in (price, price.replace("/price", "/choices"), price.replace("/price", "/data")):
+        await browser.open(back)
+        assert browser.url == job
+
+    await browser.open("/models")
+    assert "Begun" not in browser.text()
+
+
+async def test_another_process_on_the_same_database_shows_the_same(tmp_path: Path, database_url: str) -> None:
+    async with pages(tmp_path, database_url=database_url) as first:
+        for name in ("node_1", "node_2", "node_3"):
+            await first.world.add_machine(name)
+        browser = first.browser()
+        await started(browser)
+        job = browser.url
+        await browser.until("save point")
+        shown = browser.text()
+
+        await first.restart()
+        second = first.browser()
+        second.http.cookies = browser.http.cookies
+        await second.open(job)
+
+        assert second.text() == shown
+        await browser.http.aclose()
+        await second.http.aclose()

@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import pytest
+import structlog
 from docker.errors import DockerException
 
 from fakes import trainer
@@ -26,6 +27,13 @@ from gristmill_provider.runner import ProcessRunner
 Require = Callable[[bool, str], None]
 FAKE_TRAINER = (sys.executable, trainer.__file__)
 assert OPERATOR != RENTER
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A command that ran in this process has its log go to an output that is closed by now."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

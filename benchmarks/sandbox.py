@@ -1,19 +1,20 @@
 """What the sandbox costs: the start of a container, the speed of training in it, and a node that waits for work.
 
 Starts and trainings are interleaved with what they are compared to. A start is counted from the call to the first line
-of output, for the same program in the same image. The fastest training of each kind counts, since other programs can
-only slow one down; its processor time is disturbed less by them than the clock, which favours containers on a busy
-machine: each gets a share of its own.
+of output, for the same program in the same image. The bare training is a plain process that has the image's files and
+nothing else of a container (which takes root), so that both have the same Python. The fastest training of each kind
+counts, since other programs can only slow one down; its processor time is disturbed less by them than the clock, which
+favours containers on a busy machine: each gets a share of its own.
 """
 
 import argparse
 import asyncio
-import os
 import platform
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -96,23 +97,34 @@ def _bare_start(image: str) -> float:
 
 
 async def _trainings(folder: Path, image: str) -> None:
-    # The trainer that this program imports, wherever it is installed.
-    imports = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    bare = ProcessRunner((sys.executable, "-c", TIMED), env=imports)
     docked = DockerRunner(
         node_id="node_of_benchmark", image=image, limits=LIMITS, gpu_uuid=None, command=("python", "-c", TIMED)
     )
     await docked.open()
     found: dict[str, list[list[float]]] = {"bare": [], "sandbox": []}
-    for number in range(TRAININGS):
-        for name, runner in (("bare", bare), ("sandbox", docked)):
-            found[name].append(await _training(runner, folder, f"{name}_{number}"))
+    with _files_of(image, folder) as root:
+        bare = ProcessRunner(("chroot", root, "python", "-c", TIMED))
+        for number in range(TRAININGS):
+            for name, runner in (("bare", bare), ("sandbox", docked)):
+                found[name].append(await _training(runner, folder, f"{name}_{number}"))
     await docked.close()
     print(f"training, fastest of {TRAININGS}      bare s  sandbox s  throughput in the sandbox")
     for at, clock in enumerate(("processor time", "by the clock")):
         fastest = {name: min(seconds[at] for seconds in runs) for name, runs in found.items()}
         ratio = fastest["bare"] / fastest["sandbox"]
         print(f"  {clock:<22} {fastest['bare']:>8.2f} {fastest['sandbox']:>10.2f} {ratio:>11.3f}")
+
+
+@contextmanager
+def _files_of(image: str, folder: Path) -> Iterator[str]:
+    """Where an image's files are, with this folder among them."""
+    idle = ["docker", "run", "--detach", "--rm", "--volume", f"{folder}:{folder}", "--entrypoint", "sleep", image, "1h"]
+    container = subprocess.run(idle, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        where = ["docker", "inspect", "--format", "/proc/{{.State.Pid}}/root", container]
+        yield subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip()
+    finally:
+        subprocess.run(["docker", "kill", container], check=True, capture_output=True)
 
 
 async def _training(runner: Runner, folder: Path, name: str) -> list[float]:

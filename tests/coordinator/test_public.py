@@ -95,9 +95,9 @@ async def test_the_market_counts_jobs_checks_and_slashes_and_names_no_renter(wor
     assert seen.faults == {"fraud": 1}
     assert min(seen.audits["passed"], seen.audits["mismatch"]) >= 1
     assert [(one.provider, one.provider_name, one.amount_usd_micros) for one in seen.slashes] == [
-        (cheat.provider, "cheat", 100_000_000)
+        (cheat.provider, "cheat", 10_000_000)
     ]
-    assert seen.slashed_usd_micros == 100_000_000
+    assert seen.slashed_usd_micros == 10_000_000
     assert world.renter_key not in seen.model_dump_json().lower()
     assert done.job_id not in seen.model_dump_json()
 

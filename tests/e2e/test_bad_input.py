@@ -94,10 +94,9 @@ def test_an_account_without_money_is_told_what_is_missing(gristmill: Gristmill, 
     poor = {"GRISTMILL_KEYSTORE": str(tmp_path / "poor.json")}
     assert gristmill("key", "new", **poor).returncode == 0
 
-    # The other renters' process-only nodes don't run a stranger's job, so the quote already fails: nothing is lost.
     ran = gristmill("train", "image-sorter", few, "--budget", "0.05", "--yes", **poor)
 
-    assert_refused(ran, 5, "No machine can do this job now", "Nothing was started or charged")
+    assert_refused(ran, 2, "The account has 0.00 USD free", "Nothing was started or reserved", "Deposit")
 
 
 def test_what_fits_no_machine_says_which_requirement_excluded_how_many(gristmill: Gristmill, few: Path) -> None:

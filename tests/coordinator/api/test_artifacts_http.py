@@ -1,6 +1,6 @@
 """Artifacts over HTTP: hashes, limits, ranges and grants."""
 
-import os
+import random
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,7 @@ from fakes.http_side import SECRET, Served
 from gristmill_coordinator.api.auth import issue, node_subject, renter_subject
 from gristmill_protocol.jobs import ArtifactRef
 
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(0).randbytes(300_000)
 DIGEST = sha256(CONTENT).hexdigest()
 PATH = f"/v1/artifacts/{DIGEST}"
 RENTER = renter_subject("0x" + "ab" * 20)

@@ -78,7 +78,10 @@ def test_the_demo_runs_in_containers(evm: None, require: Require, tmp_path: Path
     ran = subprocess.run(command, capture_output=True, text=True)
 
     assert_shows_a_fair_market(ran, tmp_path)
-    assert docker.from_env().containers.list(all=True, filters={"label": NODE_LABEL}) == []
+    nodes = {file.read_text() for file in tmp_path.rglob("node_id")}
+    left = docker.from_env().containers.list(all=True, filters={"label": NODE_LABEL})
+    assert len(nodes) == 4
+    assert [one.id for one in left if one.labels[NODE_LABEL] in nodes] == []
 
 
 def test_an_interrupted_localnet_leaves_no_process(evm: None, tmp_path: Path) -> None:

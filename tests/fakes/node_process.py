@@ -1,6 +1,7 @@
 """A node as its owner runs it, in a process of its own that can be killed, and the artifacts it reaches by HTTP."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,15 @@ def written(config: NodeConfig, **changes: object) -> Path:
         f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for name, value in values.items()
     ]
     file.write_text("\n".join(lines))
+    return file
+
+
+def as_file(config: NodeConfig) -> Path:
+    """The same configuration, but for its tables, as a file."""
+    file = config.keystore.with_name("node.toml")
+    tables = {"limits", "owner", "network", "more_gpus", "more_coordinators"}
+    values = config.model_dump(mode="json", exclude=tables, exclude_none=True)
+    file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
     return file
 
 

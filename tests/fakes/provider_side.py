@@ -249,7 +249,7 @@ class ScriptedCoordinator(ProviderLinkServicer):
         self.clock_ahead_s = 0.0  # of the machine's
         self._changed = asyncio.Condition()
         self._outbox: asyncio.Queue[pb.CoordinatorMessage | None] = asyncio.Queue()
-        self._waiting: asyncio.Task[pb.CoordinatorMessage | None] | None = None  # of the latest stream, for the outbox
+        self._waiting: dict[str, asyncio.Task[pb.CoordinatorMessage | None]] = {}  # node id -> for the outbox
         self._server: Any = None
 
     async def start(self) -> None:
@@ -309,16 +309,16 @@ class ScriptedCoordinator(ProviderLinkServicer):
         alone = asyncio.Lock()  # one message of a stream at a time
         reading = asyncio.create_task(self._read(context, alone))
         try:
-            await self._write(context, reading, alone)
+            await self._write(context, hello.node_id, reading, alone)
         finally:
             reading.cancel()
 
-    async def _write(self, context: Any, reading: asyncio.Task[None], alone: asyncio.Lock) -> None:
-        """Say what is in the outbox until the stream ends, or a later one takes its place."""
-        if self._waiting is not None:
-            self._waiting.cancel()
+    async def _write(self, context: Any, node_id: str, reading: asyncio.Task[None], alone: asyncio.Lock) -> None:
+        """Say what is in the outbox until the stream ends, or a later one of the same node takes its place."""
+        if node_id in self._waiting:
+            self._waiting[node_id].cancel()
         while True:
-            waiting = self._waiting = asyncio.create_task(self._outbox.get())
+            waiting = self._waiting[node_id] = asyncio.create_task(self._outbox.get())
             await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done() or waiting.cancelled():
                 waiting.cancel()

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fakes import trainer
+from fakes.node_process import as_file
 from fakes.provider_side import FakeArtifacts, ScriptedCoordinator, audit, lease, task
 from gristmill_protocol.incidents import read_incidents
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -293,8 +294,7 @@ async def test_lost_standing_is_an_incident_and_a_reason_to_be_idle(
         coordinator.say(lease=lease())
         await coordinator.expect_state("FINISHED")
 
-    file = config.keystore.with_name("node.toml")
-    file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in settings(config).items()))
+    file = as_file(config)
     shown = json.loads(CliRunner().invoke(app, ["evidence", "--config", str(file), "--json"]).stdout)
     told = CliRunner().invoke(app, ["evidence", "--config", str(file)]).stdout
 
@@ -305,8 +305,7 @@ async def test_lost_standing_is_an_incident_and_a_reason_to_be_idle(
 
 
 def test_pause_and_resume_are_commands(config: NodeConfig) -> None:
-    file = config.keystore.with_name("node.toml")
-    file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in settings(config).items()))
+    file = as_file(config)
 
     def typed(*words: str) -> str:
         return CliRunner().invoke(app, [words[0], "--config", str(file), *words[1:]]).stdout
@@ -317,9 +316,3 @@ def test_pause_and_resume_are_commands(config: NodeConfig) -> None:
     assert typed("pause", "--minutes", "90") == "Paused for 90 min.\n"
     assert typed("resume") == "Work may run again, within your rules.\n"
     assert switch.paused_until_s(config.state_dir) is None
-
-
-def settings(config: NodeConfig) -> dict[str, Any]:
-    return config.model_dump(
-        mode="json", exclude={"limits", "owner", "more_gpus", "more_coordinators"}, exclude_none=True
-    )

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from fakes.node_process import as_file
 from fakes.provider_side import DEADLINE_S, MARKET, ScriptedCoordinator, payable, reserved, statement, task
 from gristmill_protocol.errors import PortInUse
 from gristmill_protocol.incidents import Incident
@@ -80,12 +81,7 @@ def test_a_node_that_does_not_run_is_told(config: NodeConfig, journal: Journal) 
 @pytest.mark.usefixtures("journal")
 @pytest.mark.parametrize("flag", ["--once", "--json"])
 def test_top_prints_one_frame(config: NodeConfig, flag: str) -> None:
-    file = config.keystore.with_name("node.toml")
-    tables = {"limits", "owner", "more_coordinators", "ca_file"}
-    values = config.model_dump(mode="json", exclude=tables, exclude_none=True)
-    file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
-
-    told = CliRunner().invoke(app, ["top", flag, "--config", str(file)])
+    told = CliRunner().invoke(app, ["top", flag, "--config", str(as_file(config))])
 
     assert told.exit_code == 0
     if flag == "--json":

@@ -23,10 +23,14 @@ demo: $(LOCALNET) $(NODE_MODULES) $(if $(filter docker,$(SANDBOX)),image) ## Run
 	@$(BIN)/gristmill localnet demo $(if $(SANDBOX),--sandbox $(SANDBOX)) $(ARGS)
 
 .PHONY: test
-test: $(DEV) $(NODE_MODULES) ## Run all tests (ARGS="-k money" for some)
+test: $(DEV) $(NODE_MODULES) ## Run the tests, but for the long ones (ARGS="-k money" for some)
 	@cd contracts && forge test
 	@cd contracts && FOUNDRY_PROFILE=release forge test --match-contract GasTest
-	@$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
+
+.PHONY: long
+long: $(DEV) $(NODE_MODULES) ## Run the tests that take minutes: whole markets in containers, in a browser, from an owner's first step
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 .PHONY: honest
 honest: $(DEV) ## See that none of a thousand honest segments, cut and gone on with anywhere, is taken for fraud

@@ -67,6 +67,7 @@ def assert_certified(model: Path) -> None:
     assert "✗ model.safetensors is not the file that was certified." in changed.stdout
 
 
+@pytest.mark.long
 @pytest.mark.docker
 def test_the_demo_runs_in_containers(evm: None, require: Require, tmp_path: Path) -> None:
     try:

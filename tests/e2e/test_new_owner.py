@@ -18,7 +18,7 @@ from gristmill_localnet.net import Localnet
 from gristmill_protocol.api import OfferView
 from gristmill_provider.config import load_config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 NODE = str(Path(sys.executable).with_name("gristmill-node"))
 AT_ONCE = "0.0001"  # USD an hour: cheaper than anybody

@@ -44,6 +44,7 @@ def require_accessible(page: Page, name: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} is too wide"
 
 
+@pytest.mark.long
 def test_photos_on_a_telephone_through_reloads_and_a_dead_coordinator(
     browser: Browser, net: Localnet, photos: Path, digits: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_photos_on_a_telephone_through_reloads_and_a_dead_coordinator(
     assert subprocess.run([TOOLS / "gristmill", "verify", model], capture_output=True).returncode == 0
 
 
+@pytest.mark.long
 def test_messages_without_script_mouse_or_typing(browser: Browser, net: Localnet, tmp_path: Path) -> None:
     pressed = set()
     with walk.visitor(browser, net.url, width=1280, scripts=False) as page:

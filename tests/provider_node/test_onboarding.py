@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import signal
 import stat
 import subprocess
 import sys
@@ -95,14 +96,19 @@ def test_questions_have_defaults_and_ctrl_c_is_no_fault(front: Front, tmp_path: 
         [*command, "--own-renter", "0x" + "12" * 20],
         stdin=theirs,
         stderr=subprocess.PIPE,
+        # Whoever runs tests in the background has Ctrl-C ignored by all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as node:
         assert node.stderr is not None
         said = b""
-        while b"Name that people see" not in said:
-            assert select.select([node.stderr], [], [], 30)[0], said
-            said += os.read(node.stderr.fileno(), 4096)
-        node.send_signal(2)
-        said += node.stderr.read()
+        try:
+            while b"Name that people see" not in said:
+                assert select.select([node.stderr], [], [], 30)[0], said
+                said += os.read(node.stderr.fileno(), 4096)
+            node.send_signal(signal.SIGINT)
+            said += node.stderr.read()
+        finally:
+            node.kill()
     os.close(ours)
     os.close(theirs)
 

@@ -109,7 +109,7 @@ class Turns:
         def in_turns() -> Iterator[int]:
             began = self._await(kind)
             for done, step in enumerate(steps()):
-                # Segments end on multiples of 9 and 900, turns half-way between two of them.
+                # Turns end between the ends of segments, so that what follows one falls into the same turn.
                 if done and done % TURN_STEPS == 4:
                     self._pass_on(kind, began)
                     began = self._await(kind)

@@ -26,18 +26,18 @@ class Tx:
         self.topics: set[str] = set()
 
     async def rows(self, query: sa.Executable) -> Sequence[Row]:
-        return (await self._connection.execute(query)).all()
+        return (await self._execute(query)).all()
 
     async def row(self, query: sa.Executable) -> Row | None:
-        return (await self._connection.execute(query)).first()
+        return (await self._execute(query)).first()
 
     async def value(self, query: sa.Executable) -> Any:
         """The first column of the first row, None if there is none."""
-        return (await self._connection.execute(query)).scalar()
+        return (await self._execute(query)).scalar()
 
     async def run(self, change: sa.Executable, many: Sequence[Mapping[str, Any]] | None = None) -> int:
         """Rows changed."""
-        result = await self._connection.execute(change, many)
+        result = await self._execute(change, many)
         return int(result.rowcount)
 
     async def add(self, table: sa.Table, values: Mapping[str, Any]) -> bool:
@@ -48,6 +48,17 @@ class Tx:
     def wake(self, *topics: str) -> None:
         self.topics.update(topics)
 
+    async def _execute(
+        self, statement: sa.Executable, many: Sequence[Mapping[str, Any]] | None = None
+    ) -> sa.CursorResult[*tuple[Any, ...]]:
+        # Whoever is cancelled waits for the statement's end. Cut short in the middle of one, SQLite would not roll
+        # back, and so lock the database, until the statement is collected as rubbish.
+        running = asyncio.ensure_future(self._connection.execute(statement, many))
+        try:
+            return await asyncio.shield(running)
+        finally:
+            await asyncio.wait({running})
+
 
 class Store:
     """A database with our tables; see open_store."""
@@ -57,6 +68,9 @@ class Store:
         self._wake = wake
         # SQLite has one writer. Queueing here is fair and free; its own busy-waiting is neither.
         self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def shared(self) -> bool:
@@ -66,7 +80,7 @@ class Store:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Tx]:
         """A transaction that changes rows; never await anything but the database in it."""
-        async with self._writer, self.engine.connect() as connection:
+        async with self._writer, self._connect() as connection:
             await connection.execution_options(gristmill_begin="BEGIN IMMEDIATE")
             async with connection.begin():
                 tx = Tx(connection)
@@ -76,8 +90,20 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
         """A transaction that only reads."""
-        async with self.engine.connect() as connection:
+        async with self._connect() as connection:
             yield Tx(connection)
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            async with self.engine.connect() as connection:
+                yield connection
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     async def claim(
         self, table: sa.Table, where: sa.ColumnElement[bool], *, now: float, hold_s: float, limit: int
@@ -108,6 +134,8 @@ class Store:
             return await tx.row(query) is not None
 
     async def close(self) -> None:
+        """Close every connection, once the transactions under way have ended."""
+        await self._idle.wait()
         await self.engine.dispose()
 
 

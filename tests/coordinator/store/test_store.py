@@ -1,6 +1,7 @@
 """The store's promises, the same on SQLite and on Postgres."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +18,11 @@ from gristmill_coordinator.store.tables import anchors, jobs
 from gristmill_coordinator.wake import Wake
 
 pytestmark = pytest.mark.slow
+
+A_WHILE = sa.text(  # some tenths of a second
+    "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000000)"
+    " SELECT count(*) FROM numbers"
+)
 
 
 @pytest.fixture
@@ -137,6 +143,39 @@ async def test_a_failed_transaction_leaves_nothing_and_wakes_nobody(store: Store
 
     assert not event.is_set()
     assert await due(store) == []
+
+
+async def test_a_transaction_cut_short_leaves_nothing_locked(store: Store, database_url: str) -> None:
+    async def cut_short() -> None:
+        async with store.write() as tx:
+            asyncio.get_running_loop().call_later(0.02, writing.cancel)
+            await tx.value(A_WHILE)
+
+    gc.disable()  # nothing is to hang on when rubbish is collected
+    try:
+        writing = asyncio.create_task(cut_short())
+        await asyncio.wait({writing})
+        other = open_store(database_url, Wake())
+        async with asyncio.timeout(10):
+            await add_anchors(other, 1)
+        await other.close()
+    finally:
+        gc.enable()
+
+    assert writing.cancelled()
+
+
+async def test_closing_waits_for_transactions_under_way(database_url: str) -> None:
+    store = open_store(database_url, Wake())
+    async with store.read() as tx:
+        closing = asyncio.create_task(store.close())
+        await asyncio.wait({closing}, timeout=0.1)
+        assert not closing.done()
+        assert await tx.value(sa.select(1)) == 1
+    await closing
+
+    del tx
+    gc.collect()  # a connection that nobody closed would say so
 
 
 async def test_a_commit_wakes_who_waits(store: Store) -> None:

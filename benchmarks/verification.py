@@ -2,20 +2,22 @@
 
 The job is the image sorter on scikit-learn's digits. The baseline is the same loop body (recipes/image_sorter/train.py)
 in a plain torch loop: torch's own choice of kernels, no seeds for each step, no records, no states. Between it and
-everything stands the same plain loop on deterministic kernels, so that the two costs are told apart. The three train in
-turns of TURN_STEPS, in an order drawn anew each time, so that what else the machine does falls on all of them alike.
-Seconds are the training thread's processor time; the clock's ratios, with what it waits for, stand beside them.
+everything stands the same plain loop on deterministic kernels, so that the two costs are told apart. One run trains one
+model in these ways by turns of TURN_STEPS, in an order drawn anew each round, so that all of them have the same memory
+and what else the machine does falls on all alike; the baseline is there twice, to tell how far the figures can be
+trusted. Seconds are the training thread's processor time; the clock's ratios, with what it waits for, stand beside.
 """
 
+import math
 import platform
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from threading import Condition, Thread
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 import torch
 
@@ -31,49 +33,15 @@ from gristmill_trainer.engine import Run, one_cycle, train_step
 from gristmill_trainer.environment import pin_environment
 from gristmill_trainer.recipe import Gpu
 
-KINDS = ("plain", "deterministic", "verified")
-TURN_STEPS = 45
-ROUNDS, LONGER_ROUNDS, LONG_JOB_ROUNDS = 6, 90, 6_000
-LONGER_SEGMENT_STEPS = 900  # some seconds
+KINDS = ("plain", "plain again", "deterministic", "verified")
+TURN_STEPS = 15
+SEGMENT_TURNS = 30
+ROUNDS, LONG_JOB_ROUNDS = 6, 6_000
+JOBS = {8: 200, 16: 200}  # side of a picture, pixels -> passes over the data, for costs within whole turns
 LONG_JOB_S = 36_000
 DRAWS = 2_000
+AnyRun = TypeVar("AnyRun", bound=Run)
 KNOWN_AFTER = 60  # clean windows of a known provider
-
-
-class PlainRun:
-    """What a recipe needs of a run, without any of what makes one verifiable."""
-
-    def __init__(self, task: TrainTask, data: DataView, device: torch.device) -> None:
-        self.settings, self.data, self.device = task.settings, data, device
-        self._steps = task.steps
-        self._generator = torch.Generator()
-
-    def initialise(self) -> None:
-        torch.manual_seed(0)
-
-    def track(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, examples: Any, batch: int, peak_rate: float
-    ) -> None:
-        self._model, self._optimizer, self._peak_rate = model, optimizer, peak_rate
-        self._count, self._batch = len(examples), batch
-
-    def steps(self) -> Iterator[int]:
-        for step in range(self._steps):
-            for group in self._optimizer.param_groups:
-                group["lr"] = one_cycle(step, self._steps, self._peak_rate)
-            yield step
-
-    def rows(self, step: int) -> torch.Tensor:
-        at = step * self._batch % (self._count - self._batch + 1)
-        if at < self._batch:
-            self._order = torch.randperm(self._count)
-        return self._order[at : at + self._batch]
-
-    def seeded(self, purpose: str, counter: int = 0) -> torch.Generator:
-        return self._generator
-
-    def learn(self, loss: torch.Tensor) -> None:
-        train_step(self._model, self._optimizer, loss)
 
 
 class TimedRun(Run):
@@ -94,99 +62,106 @@ class TimedRun(Run):
         self.segments += 1
 
 
-class Turns:
-    """Lets runs, each in a thread of its own, train one after another, TURN_STEPS each, and takes their times."""
+class TurnsRun(Run):
+    """The real run, but what makes it verifiable is left out in some turns."""
 
-    def __init__(self) -> None:
+    def steps(self) -> Iterator[int]:
         self.seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}  # (processor, clock) a turn
-        self._next: list[str] = []
-        self._passed_on = Condition()
-        self._draw = random.Random(0)
+        self._plain_generator = torch.Generator()
+        self._orders: dict[int, torch.Tensor] = {}
+        draw, step = random.Random(0), 0
+        self._root = self._checkpoint.root(0)
+        self._open(0, 0)
+        for _ in range(self.task.steps // (TURN_STEPS * len(KINDS))):
+            for self._kind in draw.sample(KINDS, len(KINDS)):
+                _choose_kernels(self._kind)
+                began = time.thread_time(), time.perf_counter()
+                yield from self._turn(step)
+                self.seconds[self._kind].append((time.thread_time() - began[0], time.perf_counter() - began[1]))
+                step += TURN_STEPS
+        self.settle()
 
-    def of(self, kind: str, steps: Callable[[], Iterator[int]]) -> Callable[[], Iterator[int]]:
-        """The same steps, but in this run's turns."""
-
-        def in_turns() -> Iterator[int]:
-            began = self._await(kind)
-            for done, step in enumerate(steps()):
-                # Turns end between the ends of segments, so that what follows one falls into the same turn.
-                if done and done % TURN_STEPS == 4:
-                    self._pass_on(kind, began)
-                    began = self._await(kind)
+    def _turn(self, first: int) -> Iterator[int]:
+        for step in range(first, first + TURN_STEPS):
+            if self._kind != "verified":
+                for group in self._optimizer.param_groups:
+                    group["lr"] = one_cycle(step, self.task.steps, self._peak_rate)
                 yield step
-            self._pass_on(kind, began)
+                continue
+            self._leave_if_asked(step)
+            self._begin(step)
+            yield step
+            self._finish(step)
+        rounds = len(self.seconds["verified"])
+        if self._kind == "verified" and rounds % SEGMENT_TURNS == SEGMENT_TURNS // 2:
+            self._close(first + TURN_STEPS)
 
-        return in_turns
+    def rows(self, step: int) -> torch.Tensor:
+        if self._kind == "verified":
+            return super().rows(step)
+        batch = self.settings["batch"]
+        epoch, at = divmod(step * batch, len(self._examples) - batch + 1)
+        if epoch not in self._orders:
+            self._orders = {epoch: torch.randperm(len(self._examples))}
+        return self._orders[epoch][at : at + batch]
 
-    def total(self, kind: str, clock: int = 0) -> float:
-        """Seconds of all turns but the first, in which everything is done for the first time."""
-        return sum(turn[clock] for turn in self.seconds[kind][1:])
+    def seeded(self, purpose: str, counter: int = 0) -> torch.Generator:
+        return super().seeded(purpose, counter) if self._kind == "verified" else self._plain_generator
 
-    def _await(self, kind: str) -> tuple[float, float]:
-        with self._passed_on:
-            self._passed_on.wait_for(lambda: self._whose() == kind)
-        _choose_kernels(kind)
-        return time.thread_time(), time.perf_counter()
+    def learn(self, loss: torch.Tensor, **metrics: float) -> None:
+        if self._kind == "verified":
+            super().learn(loss, **metrics)
+        else:
+            train_step(self._model, self._optimizer, loss)
 
-    def _pass_on(self, kind: str, began: tuple[float, float]) -> None:
-        self.seconds[kind].append((time.thread_time() - began[0], time.perf_counter() - began[1]))
-        with self._passed_on:
-            self._next.pop()
-            self._passed_on.notify_all()
-
-    def _whose(self) -> str:
-        if not self._next:
-            self._next = self._draw.sample(KINDS, len(KINDS))
-        return self._next[-1]
+    def more(self, kind: str, base: str, clock: int = 0) -> tuple[float, float, float]:
+        """How much longer a turn of a kind takes than one of another, in %: the median over all rounds but the first
+        (in which everything is done for the first time), and the two ends of its 95 % interval."""
+        pairs = zip(self.seconds[kind][1:], self.seconds[base][1:], strict=True)
+        ratios = sorted(100 * (turn[clock] / other[clock] - 1) for turn, other in pairs)
+        # The median of n values lies between those so many places beside the middle (the sign test's interval).
+        beside = math.ceil(0.98 * math.sqrt(len(ratios)))
+        middle = len(ratios) // 2
+        return median(ratios), ratios[middle - beside], ratios[middle + beside]
 
 
-def _choose_kernels(kind: str) -> torch.device:
-    device = pin(1)
-    if kind == "plain":
+def _choose_kernels(kind: str) -> None:
+    pin(1)
+    if kind.startswith("plain"):
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
-    return device
 
 
 class Bench:
     """One job in a folder."""
 
-    def __init__(self, folder: Path, rounds: int, *, segment_steps: int | None = None) -> None:
+    def __init__(self, folder: Path, **settings: int) -> None:
         self.folder = folder
         (folder / "input").mkdir()
         self.data = DataView.open(write_digits(folder / "digits"))
         self.recipe = catalog.find("image-sorter")
         self.stats = self.recipe.check(self.data).stats
-        self.plan = self.planned(rounds, Gpu())
+        self.settings = {"quality": "quick", **settings}
+        self.plan = self.planned(Gpu())
         self.task = TrainTask(
             job_id="job_1", attempt_id="attempt_1", recipe="image-sorter", settings=self.plan.settings, seed=7,
-            steps=self.plan.steps, segment_steps=segment_steps or self.plan.segment_steps,
-            end_steps=self.plan.end_steps, data=self.data.pack(folder / "input" / "data"),
+            steps=self.plan.steps, segment_steps=self.plan.segment_steps, end_steps=self.plan.end_steps,
+            data=self.data.pack(folder / "input" / "data"),
         )  # fmt: skip
         self.events: list[TrainerEvent] = []
 
-    def planned(self, rounds: int, gpu: Gpu) -> Plan:
-        return self.recipe.plan({"quality": "quick", "rounds": rounds}, self.stats, gpu)
+    def planned(self, gpu: Gpu, **settings: int) -> Plan:
+        return self.recipe.plan(self.settings | settings, self.stats, gpu)
 
-    def run(self) -> tuple[Turns, TimedRun]:
-        """Train the job in each way, in turns."""
+    def trained(self, kind: type[AnyRun]) -> AnyRun:
+        """Train the job in a run of this kind."""
         self.events.clear()
-        turns = Turns()
-        timed = TimedRun(
+        run = kind(
             self.task, self.folder, data=self.data, device=pin(1), emit=self.events.append,
             stop_requested=lambda: False, numeric_class="00" * 32,
         )  # fmt: skip
-        threads = []
-        for kind in KINDS:
-            run: Any = timed if kind == "verified" else PlainRun(self.task, self.data, _choose_kernels(kind))
-            training = session.program_of(self.recipe).begin(run)
-            run.steps = turns.of(kind, run.steps)
-            threads.append(Thread(target=training.train))
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return turns, timed
+        session.program_of(self.recipe).begin(run).train()
+        return run
 
     def replay(self, segment: SegmentDone, folder: Path) -> float:
         """Processor seconds that a verifier takes for a segment, reading the data included."""
@@ -231,39 +206,47 @@ def share(plan: Plan, *, clean_windows: int) -> float:
     return sum(again) / DRAWS / plan.steps
 
 
-def show_provider(bench: Bench) -> float:
-    """Print the provider's costs; gives the processor seconds of a step."""
-    turns, run = bench.run()
-    ends = len([event for event in bench.events if isinstance(event, SegmentDone)])
-    step_s = turns.total("plain") / (bench.task.steps - TURN_STEPS)
-    print(f"{bench.task.steps} steps of {step_s * 1e3:.2f} ms in {ends} segments, in turns of {TURN_STEPS} steps")
-    print(f"  {'plain torch loop (baseline)':34}{turns.total('plain'):6.2f} s")
+def show_whole(bench: Bench) -> None:
+    """Print the provider's costs: whole turns beside one another."""
+    run = bench.trained(TurnsRun)
+    step_s = median(turn[0] for turn in run.seconds["plain"]) / TURN_STEPS
+    rounds = len(run.seconds["plain"]) - 1
+    size = bench.plan.settings["size"]
+    print(f"steps of {step_s * 1e3:.1f} ms ({size} x {size} pixels): {rounds} rounds of turns of {TURN_STEPS} steps")
+    print(f"  {'plain torch loop (baseline)':34}{'median':>9}    95 % interval")
     for name, kind, base in (
+        ("the same again: that is noise", "plain again", "plain"),
         ("deterministic kernels only", "deterministic", "plain"),
-        ("hashed, recorded, states saved", "verified", "deterministic"),
+        ("verified, beside those", "verified", "deterministic"),
     ):
-        more, by_clock = (100 * (turns.total(kind, clock) / turns.total(base, clock) - 1) for clock in (0, 1))
-        print(f"  {name:34}{turns.total(kind):6.2f} s  {more:+6.2f} %  by the clock {by_clock:+6.2f} %")
-    whole = sum(turn[0] for turn in turns.seconds["verified"])
-    logging, closing = run.logging_s / whole, run.closing_s / whole
+        (more, low, high), (by_clock, *_) = run.more(kind, base), run.more(kind, base, clock=1)
+        print(f"  {name:34}{more:+7.2f} %   ({low:+.2f} to {high:+.2f})  by the clock {by_clock:+.2f} %")
+    print(f"  which is {10 * more * step_s * 1e3:.0f} us a step")
+
+
+def show_inside(bench: Bench) -> float:
+    """Print what of a short job its bookkeeping takes; gives the processor seconds of the whole."""
+    started = time.thread_time()
+    run = bench.trained(TimedRun)
+    whole = time.thread_time() - started
+    print(f"a job of {bench.task.steps} steps in {run.segments} segments, {whole:.2f} s")
     print(
-        f"    of which each step's record {logging:.2%}, "
-        f"each segment's end {run.closing_s / ends * 1e3:.1f} ms: {closing:.2%}"
+        f"  each step's record {run.logging_s / whole:.2%}, "
+        f"each segment's end {run.closing_s / run.segments * 1e3:.1f} ms: {run.closing_s / whole:.2%}"
     )
-    return step_s
+    return whole
 
 
-def show_verifiers(bench: Bench, step_s: float) -> None:
+def show_verifiers(bench: Bench, trained_s: float) -> None:
     """Print what is run again.
 
     Args:
         bench: its job was trained just now.
-        step_s: what a step took.
+        trained_s: what that took, in processor seconds.
     """
     segments = [event for event in bench.events if isinstance(event, SegmentDone)]
-    trained_s = step_s * bench.plan.steps
-    flops = bench.planned(LONG_JOB_ROUNDS, Gpu()).flops
-    long = bench.planned(LONG_JOB_ROUNDS, Gpu(flops_per_s=flops // LONG_JOB_S))
+    flops = bench.planned(Gpu(), rounds=LONG_JOB_ROUNDS).flops
+    long = bench.planned(Gpu(flops_per_s=flops // LONG_JOB_S), rounds=LONG_JOB_ROUNDS)
     print("\nrun again by verifiers, in parts of the job's steps (in time, where it was done here)")
     print("  two-fold replication                        200 %\n  naive re-execution                          100 %")
     for name, clean in (("new", 0), ("known", KNOWN_AFTER)):
@@ -281,9 +264,9 @@ if __name__ == "__main__":
     print(f"device: {device}; torch {torch.__version__}")
     if not torch.cuda.is_available():
         print("There is no GPU here: the cost of deterministic kernels on one was not measured.")
+    for size, rounds in JOBS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            show_whole(Bench(Path(folder), size=size, rounds=rounds))
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), ROUNDS)
-        show_verifiers(bench, show_provider(bench))
-    with tempfile.TemporaryDirectory() as folder:
-        print("\nthe same with long segments")
-        show_provider(Bench(Path(folder), LONGER_ROUNDS, segment_steps=LONGER_SEGMENT_STEPS))
+        bench = Bench(Path(folder), rounds=ROUNDS)
+        show_verifiers(bench, show_inside(bench))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from gristmill import _calls
 from gristmill._plan import Plan
-from gristmill._wording import usd
 from gristmill_protocol.errors import JobFailed, NotFinished, NotFound, RefusedToSign, Unavailable
 from gristmill_protocol.jobs import AuditView, Bill, JobEvent, JobState, JobView
 from gristmill_protocol.renter_checks import check_statement
+from gristmill_protocol.wording import usd
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,8 +121,8 @@ class Job:
             JobFailed: there will be none.
             WrongHash, NoSpace, Unavailable: the folder is as it was.
         """
-        from gristmill._certificate import attach
         from gristmill._download import download
+        from gristmill_protocol.model_card import attach
 
         view = self.view()
         if not view.state.ended:

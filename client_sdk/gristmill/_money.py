@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
-from gristmill._wording import amount_usd_micros, usd
+from gristmill._wording import amount_usd_micros
 from gristmill_protocol.api import AccountView
 from gristmill_protocol.errors import BadRequest, Conflict, NotAllowed
 from gristmill_protocol.wallet import DepositTarget, HistoryView, Movement
+from gristmill_protocol.wording import usd
 
 _PAGE = 50
 _NOTHING = "Nothing was signed or sent."

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gristmill._wording import about, counted, usd
+from gristmill._wording import about
 from gristmill_protocol.errors import Conflict
 from gristmill_protocol.jobs import ArtifactRef, JobSpec, Quote
+from gristmill_protocol.wording import counted, usd
 from gristmill_trainer.data import DataView
 
 if TYPE_CHECKING:

@@ -7,9 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gristmill._certificate import CARD, made_by_trainer, story
 from gristmill._chain_facts import ChainFacts
-from gristmill._wording import counted, usd
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.certificate import (
     FILE,
@@ -23,8 +21,10 @@ from gristmill_protocol.certificate import (
 from gristmill_protocol.commitments import SegmentRecord, chain_break
 from gristmill_protocol.errors import BadSignature, GristmillError, NotFound
 from gristmill_protocol.evidence import ACCEPTED, Finding, check_window, held, made_again, name_of, note, ok, wrong
+from gristmill_protocol.model_card import CARD, made_by_trainer, story
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.signing import SEGMENT_RECORD_TYPE, Domain, recover
+from gristmill_protocol.wording import counted, usd
 from gristmill_trainer.data import file_ref
 
 LOCK = "recipe.lock"

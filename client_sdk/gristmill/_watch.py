@@ -8,8 +8,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.text import Text
 
 from gristmill._job import News
-from gristmill._wording import printable, usd
 from gristmill_protocol.jobs import JobEvent, JobView
+from gristmill_protocol.wording import printable, usd
 
 _QUIET = ("progress", "segment")  # the bars tell these
 _LINE_EVERY_PERCENT = 10

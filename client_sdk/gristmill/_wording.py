@@ -9,7 +9,7 @@ from gristmill_protocol.api import OfferView
 from gristmill_protocol.errors import BadRequest
 from gristmill_protocol.jobs import ArtifactRef, GpuNeeds
 from gristmill_protocol.modes import Mode
-from gristmill_protocol.money import format_usd, parse_usd
+from gristmill_protocol.money import parse_usd
 
 
 def budget_usd_micros(budget: str | float | Decimal) -> int:
@@ -79,10 +79,6 @@ def check_terms(
     return terms
 
 
-def usd(amount_usd_micros: int) -> str:
-    return f"{format_usd(amount_usd_micros)} USD"
-
-
 def about(seconds: int) -> str:
     """A duration in the unit a person would use: 40 s, 6 min, 2.5 h, 3 days."""
     if seconds < 90:
@@ -92,15 +88,6 @@ def about(seconds: int) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f}".removesuffix(".0") + " h"
     return f"{round(seconds / 86400)} days"
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def printable(text: str) -> str:
-    """The text without control characters, so that what a stranger's machine says cannot steer a terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def card(offer: OfferView) -> str:

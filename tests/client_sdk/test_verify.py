@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import gristmill as gm
 from fakes.certified import MARKET, NODE, OPERATOR, STRANGER, Certified, digest, put, signed
-from gristmill._certificate import CARD, MARKER, attach, story
 from gristmill._verify import Trusted, verify
 from gristmill.testing import FakeCoordinator
 from gristmill_protocol.canonical import canonical_json
 from gristmill_protocol.certificate import FILE, CertificateStatement, Envelope, sign
+from gristmill_protocol.model_card import CARD, MARKER, attach, story
 
 TRUE = Certified()
 STATEMENT = TRUE.statement()

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import BadRequest
-from gristmill._wording import about, budget_usd_micros, card, check_terms, gpu_needs, printable
+from gristmill._wording import about, budget_usd_micros, card, check_terms, gpu_needs
 from gristmill_protocol.api import OfferView
 from gristmill_protocol.jobs import GpuNeeds
 from gristmill_protocol.money import format_usd
+from gristmill_protocol.wording import printable
 
 MICROS = st.integers(min_value=1, max_value=10**15)
 

@@ -10,7 +10,6 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from gristmill._certificate import attach
 from gristmill_protocol.api import Inclusion, WindowEvidence
 from gristmill_protocol.canonical import sha256_json
 from gristmill_protocol.certificate import (
@@ -40,6 +39,7 @@ from gristmill_protocol.commitments import (
 )
 from gristmill_protocol.jobs import AttemptState, AuditView, Bill, SampleBasis, StatementLine, WindowState
 from gristmill_protocol.merkle import merkle_root, prove
+from gristmill_protocol.model_card import attach
 from gristmill_protocol.modes import GUARANTEES, Mode
 from gristmill_protocol.signing import SEGMENT_RECORD_TYPE, Domain
 from gristmill_protocol.signing import sign as sign_typed

@@ -11,10 +11,10 @@ import typer
 from gristmill._client import Client
 from gristmill._job import Job, failure
 from gristmill._plan import Plan
-from gristmill._wording import usd
 from gristmill.cli.screen import EXIT_INTERRUPTED, Json, print_json, print_table, remark, require_yes, say, watching
 from gristmill_protocol.errors import BadSettings
 from gristmill_protocol.jobs import JobState, JobView
+from gristmill_protocol.wording import usd
 
 CERTIFICATE = "certificate.json"
 

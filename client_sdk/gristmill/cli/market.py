@@ -3,8 +3,9 @@
 import typer
 
 from gristmill._client import Client
-from gristmill._wording import card, usd
+from gristmill._wording import card
 from gristmill.cli.screen import Json, print_json, print_table
+from gristmill_protocol.wording import usd
 
 
 def add_to(app: typer.Typer) -> None:

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gristmill._wording import printable
 from gristmill_protocol.errors import BadRequest, GristmillError
+from gristmill_protocol.wording import printable
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 

@@ -13,12 +13,12 @@ import typer
 
 from gristmill._client import Client, direct_money
 from gristmill._money import Money
-from gristmill._wording import usd
 from gristmill.cli.screen import Json, print_json, print_table, remark, require_yes, say
 from gristmill_protocol.api import AccountView
 from gristmill_protocol.errors import BadRequest, BadSettings, NotFound
 from gristmill_protocol.renter_checks import check_contracts
 from gristmill_protocol.wallet import Movement
+from gristmill_protocol.wording import usd
 
 app = typer.Typer(help="Your money: it lies on chain, and only you can withdraw it.", no_args_is_help=True)
 

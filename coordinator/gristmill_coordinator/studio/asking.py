@@ -20,8 +20,10 @@ from gristmill_coordinator.studio.looking import in_a_process
 from gristmill_coordinator.studio.makers import Maker
 from gristmill_coordinator.studio.parts import Studio
 from gristmill_protocol.certificate import FILE as CERTIFICATE
+from gristmill_protocol.certificate import CertificateStatement, Envelope
 from gristmill_protocol.errors import BadData, BadRequest, GristmillError, NotFinished, NotFound
 from gristmill_protocol.jobs import JobState, JobView
+from gristmill_protocol.model_card import CARD, with_story
 
 _SHOWN = 8
 _MAX_TEXT = 20_000
@@ -95,9 +97,14 @@ def _packed(studio: Studio, view: JobView, certificate: bytes) -> Path:
     path = _folder(studio, "parcels") / f"{view.job_id}.zip"
     if not path.exists():
         part = path.with_suffix(f".{os.getpid()}.part")
+        statement = CertificateStatement.read(Envelope.read(certificate).content())
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, sha256 in _outputs(view):
-                archive.write(studio.co.artifacts.path(sha256), f"model/{name}")
+                file = studio.co.artifacts.path(sha256)
+                if name == CARD:
+                    archive.writestr(f"model/{name}", with_story(file.read_bytes(), statement))
+                else:
+                    archive.write(file, f"model/{name}")
             archive.writestr(f"model/{CERTIFICATE}", certificate)
         os.replace(part, path)
     return path

@@ -11,9 +11,10 @@ from gristmill_coordinator.store.tables import events, jobs
 from gristmill_coordinator.studio.chart import Point
 from gristmill_coordinator.studio.makers import Maker
 from gristmill_coordinator.studio.parts import Studio
-from gristmill_coordinator.studio.words import about, counted
+from gristmill_coordinator.studio.words import about
 from gristmill_protocol.jobs import AttemptState, AttemptView, JobState, JobView, Quote
 from gristmill_protocol.money import LineSplit, split_line
+from gristmill_protocol.wording import counted
 from gristmill_trainer.scoring import Scorecard
 
 _HEADLINES = {

@@ -20,6 +20,7 @@ from gristmill_coordinator.studio import words
 from gristmill_coordinator.studio.gate import Gate, require_ours, studio_of, visit_of
 from gristmill_coordinator.studio.parts import Studio
 from gristmill_protocol.errors import BadRequest, GristmillError, MissingPart, NotFound, NotSignedIn, Problem, TooLarge
+from gristmill_protocol.wording import counted
 
 logger = structlog.get_logger(__name__)
 
@@ -118,7 +119,7 @@ def _templates() -> Environment:
         "size": words.size,
         "chances": words.chances,
     }
-    made.globals |= {"counted": words.counted}
+    made.globals |= {"counted": counted}
     return made
 
 

@@ -41,10 +41,6 @@ def about(seconds: float) -> str:
     return f"about {round(seconds / 86_400)} days"
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def size(size_bytes: int) -> str:
     if size_bytes < 10**6:
         return f"{max(1, round(size_bytes / 1000)):,} KB"

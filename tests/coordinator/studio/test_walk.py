@@ -7,6 +7,7 @@ import pytest
 
 from fakes.studio_side import CARD, Browser, Pages, started, text_table, to_the_price
 from gristmill_protocol.certificate import FILE
+from gristmill_protocol.model_card import CARD as MODEL_CARD
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -22,6 +23,7 @@ async def test_example_data_take_five_clicks_and_no_typing(site: Pages, browser:
 async def test_the_model_comes_home_with_its_certificate_and_the_bill_adds_up(site: Pages, browser: Browser) -> None:
     for machine in site.world.machines.values():
         machine.scorecard = CARD  # type: ignore[assignment]
+        machine.makes = {MODEL_CARD: b"# A model\n"}
     await started(browser)
     job = browser.url
 
@@ -37,8 +39,11 @@ async def test_the_model_comes_home_with_its_certificate_and_the_bill_adds_up(si
         if answer.status_code == 200:
             break
         await site.turn()
-    names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
-    assert {f"model/{FILE}", "model/model.bin"} <= set(names)
+    parcel = zipfile.ZipFile(io.BytesIO(answer.content))
+    assert {f"model/{FILE}", "model/model.bin"} <= set(parcel.namelist())
+    card = parcel.read(f"model/{MODEL_CARD}").decode()
+    assert card.startswith("# A model\n")
+    assert "## How it came to be" in card
     await browser.open("/account")
     assert "Paid for Teach an AI to sort my messages" in browser.text()
 

@@ -7,9 +7,9 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-from gristmill._wording import counted, printable, usd
 from gristmill_protocol.certificate import FILE, AttemptPart, Certificate, CertificateStatement, Envelope
 from gristmill_protocol.evidence import ACCEPTED
+from gristmill_protocol.wording import counted, printable, usd
 
 CARD = "MODEL_CARD.md"
 MARKER = b"\n<!-- gristmill: what follows was added from certificate.json -->\n"
@@ -23,10 +23,17 @@ def attach(folder: Path, file: bytes) -> None:
     """
     statement = CertificateStatement.read(Envelope.read(file).content())
     card = folder / CARD
-    for one in statement.subject:
-        if one.name == CARD and card.is_file():
-            _replace(card, made_by_trainer(card.read_bytes(), one.digest.sha256) + story(statement.predicate))
+    if card.is_file():
+        _replace(card, with_story(card.read_bytes(), statement))
     _replace(folder / FILE, file)
+
+
+def with_story(card: bytes, statement: CertificateStatement) -> bytes:
+    """The card with its story at the end; as it is, if the certificate names no card."""
+    for one in statement.subject:
+        if one.name == CARD:
+            return made_by_trainer(card, one.digest.sha256) + story(statement.predicate)
+    return card
 
 
 def made_by_trainer(card: bytes, certified: str) -> bytes:

@@ -15,7 +15,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from gristmill_coordinator.store.store import Row, Tx
-from gristmill_coordinator.store.studio_tables import drafts, makers, sign_ins
+from gristmill_coordinator.store.studio_tables import drafts, makers, payins, sign_ins
 from gristmill_coordinator.studio.parts import Studio
 from gristmill_protocol.errors import BadRequest, Conflict, NotAllowed, NotSignedIn
 from gristmill_protocol.renter_key import Wallet
@@ -102,11 +102,15 @@ async def send_link(studio: Studio, email: str, guest: Maker | None) -> None:
     await studio.mail.send(email, "Your link to sign in", text)
 
 
-async def use_link(studio: Studio, secret: str) -> Maker:
+async def use_link(studio: Studio, secret: str, visitor: Maker | None) -> Maker:
     """Who signs in with this link; it is used up then.
 
+    Args:
+        visitor: who this browser was so far. Only the guest who asked for the link brings along what they have begun:
+            whoever else asked must get nothing of who opens it.
     Raises:
         NotAllowed: it is too old, was used, or was never sent.
+        Conflict: the guest has more than can be brought along; the link stays good.
     """
     one = sign_ins.c
     good = sa.and_(one.digest == _digest(secret), sa.not_(one.used), one.expires_s > studio.co.clock())
@@ -118,16 +122,17 @@ async def use_link(studio: Studio, secret: str) -> Maker:
                 effect="You are not signed in.",
                 todo="A link works once and for a short time. Ask for a new one.",
             )
-        return await _signed_in(studio, tx, found.email, found.guest_id)
+        guest_id = found.guest_id if visitor is not None and visitor.id == found.guest_id else None
+        return await _signed_in(studio, tx, found.email, guest_id)
 
 
 async def _signed_in(studio: Studio, tx: Tx, email: str, guest_id: str | None) -> Maker:
     known = await tx.row(sa.select(makers).where(makers.c.email == email))
     if known is not None:
-        if guest_id is not None:  # what they had not started yet goes on under their own name
-            unstarted = sa.and_(drafts.c.maker_id == guest_id, drafts.c.job_id.is_(None))
-            moved = sa.update(drafts).where(unstarted).values(maker_id=known.maker_id, spec=None, quote=None)
-            await tx.run(moved)
+        if guest_id is not None:  # what they have begun goes on under their own name
+            await _require_nothing_paid(tx, guest_id)
+            moved = sa.update(drafts).where(drafts.c.maker_id == guest_id)
+            await tx.run(moved.values(maker_id=known.maker_id, spec=None, quote=None))
         return Maker.of(known)
     if guest_id is not None:
         nameless = sa.and_(makers.c.maker_id == guest_id, makers.c.email.is_(None))
@@ -135,6 +140,18 @@ async def _signed_in(studio: Studio, tx: Tx, email: str, guest_id: str | None) -
         if named is not None:
             return Maker.of(named)
     return await _create(studio, tx, email)
+
+
+async def _require_nothing_paid(tx: Tx, guest_id: str) -> None:
+    """Money and trainings belong to the guest's own key, which no other account has."""
+    started = sa.select(drafts.c.draft_id).where(drafts.c.maker_id == guest_id, drafts.c.job_id.is_not(None))
+    paid_in = sa.select(payins.c.payin_id).where(payins.c.maker_id == guest_id)
+    if await tx.row(started.limit(1)) is not None or await tx.row(paid_in.limit(1)) is not None:
+        raise Conflict(
+            "This address has an account already, and you have put money in here without it.",
+            effect="You are not signed in; what you have here is still yours.",
+            todo="Use another address here, or open the link in another browser.",
+        )
 
 
 async def _create(studio: Studio, tx: Tx, email: str | None) -> Maker:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.studio_side import Browser, Pages, pages
+from fakes.studio_side import Browser, Pages, pages, started
 from gristmill_coordinator.studio import makers
 from gristmill_coordinator.studio.mail import Smtp
 from gristmill_coordinator.studio.settings import StudioSettings
@@ -77,6 +77,50 @@ async def test_a_guests_work_is_theirs_after_signing_in(site: Pages, browser: Br
     assert "Teach an AI to sort my messages" in elsewhere.text()
     assert "Teach an AI to sort my photos" in elsewhere.text()
     await elsewhere.http.aclose()
+
+
+async def test_whoever_asked_for_a_link_gets_nothing_of_who_opens_it(site: Pages, browser: Browser) -> None:
+    eve, link = browser, await _begun_and_asked(browser)
+    ada = site.browser()
+    await ada.open(link)
+    await ada.press("Sign me in")
+    assert f"Signed in as {ADA}" in ada.text()
+    assert "Teach an AI to sort my messages" not in ada.text()
+
+    await eve.open("/models")
+
+    assert ADA not in eve.text()
+    assert "Teach an AI to sort my messages" in eve.text()
+    await ada.http.aclose()
+
+
+async def _begun_and_asked(browser: Browser) -> str:
+    await browser.open("/")
+    await browser.press("Try with messages to a shop")
+    return await ask(browser)
+
+
+async def test_a_guest_with_money_does_not_lose_it_to_another_account(site: Pages, browser: Browser) -> None:
+    elsewhere = site.browser()
+    await elsewhere.open(await ask(elsewhere))
+    await elsewhere.press("Sign me in")
+    await started(browser)
+    job = browser.url
+    link = await ask(browser)
+
+    await browser.open(link)
+    await browser.press("Sign me in")
+    assert browser.status == 409
+    assert "what you have here is still yours" in browser.text()
+    await browser.open(job)
+    assert browser.status == 200
+
+    other = site.browser()
+    await other.open(link)
+    await other.press("Sign me in")
+    assert f"Signed in as {ADA}" in other.text()
+    await elsewhere.http.aclose()
+    await other.http.aclose()
 
 
 @pytest.mark.parametrize(

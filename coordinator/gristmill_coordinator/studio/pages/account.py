@@ -2,19 +2,19 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from gristmill_coordinator import accounts
 from gristmill_coordinator.studio import makers, paying_in
-from gristmill_coordinator.studio.gate import Ours, SignedIn, sign_in, visit_of
+from gristmill_coordinator.studio.gate import Ours, SignedIn, require_ours, sign_in, visit_of
 from gristmill_coordinator.studio.makers import Maker
 from gristmill_coordinator.studio.parts import Studio
 from gristmill_coordinator.studio.web import go, page
 from gristmill_protocol.errors import BadRequest, GristmillError
 from gristmill_protocol.money import USD_MICROS
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(require_ours)])
 
 TEST_AMOUNTS = (5 * USD_MICROS, 20 * USD_MICROS)
 _SHOWN = 30
@@ -43,7 +43,7 @@ async def open_link(secret: str, request: Request) -> Response:
 
 @router.post("/sign-in/{secret}")
 async def use_link(secret: str, request: Request, studio: Ours) -> Response:
-    sign_in(request, await makers.use_link(studio, secret))
+    sign_in(request, await makers.use_link(studio, secret, visit_of(request).maker))
     return go("/models")
 
 

@@ -1,6 +1,6 @@
 """Errors on the wire: one table from error to HTTP status, and Problem JSON for everything that goes wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -58,16 +58,16 @@ class BodyLimit:
     """Refuses a request body above a limit as soon as it is passed, whatever its headers say.
 
     Args:
-        unless: path prefixes of requests that limit themselves.
+        unless: whether a request limits itself.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, unless: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, unless: Callable[[Scope], bool] = lambda _scope: False) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._unless = unless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(self._unless):
+        if scope["type"] != "http" or self._unless(scope):
             await self._app(scope, receive, send)
             return
         received = 0

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Path, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from gristmill_coordinator import accounts, certificates, evidence, public, views
 from gristmill_coordinator.api import artifacts_http
@@ -56,12 +57,16 @@ def make_app(co: Coordinator, studio: Studio | None = None) -> FastAPI:
     )
     app.include_router(router)
     app.include_router(artifacts_http.router)
-    app.add_middleware(BodyLimit, max_bytes=_MAX_BODY_BYTES, unless=(artifacts_http.PREFIX, drafts.PREFIX))
+    app.add_middleware(BodyLimit, max_bytes=_MAX_BODY_BYTES, unless=_limits_itself)
     add_error_handlers(app)
     if studio is not None:
         app.add_api_route("/v1/{rest:path}", _nothing_there, methods=["GET", "POST", "PUT"], include_in_schema=False)
         app.mount("/", make_studio(studio))  # last: it takes every other address
     return app
+
+
+def _limits_itself(scope: Scope) -> bool:
+    return scope["path"].startswith(artifacts_http.PREFIX) or drafts.brings_files(scope)
 
 
 # For anybody

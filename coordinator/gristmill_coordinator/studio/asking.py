@@ -6,8 +6,8 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 
 import sqlalchemy as sa
@@ -96,7 +96,7 @@ async def parcel(studio: Studio, maker: Maker, job_id: str) -> Path:
 def _packed(studio: Studio, view: JobView, certificate: bytes) -> Path:
     path = _folder(studio, "parcels") / f"{view.job_id}.zip"
     if not path.exists():
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(f".{token_hex(8)}.part")
         statement = CertificateStatement.read(Envelope.read(certificate).content())
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, sha256 in _outputs(view):
@@ -114,14 +114,15 @@ def _model(studio: Studio, view: JobView) -> Path:
     """The folder of a finished model, as whoever asks it wants it."""
     folder = studio.folder / "models" / view.job_id
     if not folder.exists():
-        fresh = folder.with_name(f".{view.job_id}.{os.getpid()}")
-        shutil.rmtree(fresh, ignore_errors=True)
+        fresh = folder.with_name(f".{view.job_id}.{token_hex(8)}")
         for name, sha256 in _outputs(view):
             target = fresh / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(studio.co.artifacts.path(sha256), target)
-        with suppress(OSError):  # somebody else was faster
+        try:
             fresh.rename(folder)
+        except OSError:  # somebody else was faster
+            shutil.rmtree(fresh)
     return folder
 
 

@@ -5,12 +5,12 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gristmill_coordinator.api.auth import issue, verify
@@ -20,12 +20,12 @@ from gristmill_coordinator.studio.parts import Studio
 from gristmill_protocol.errors import NotAllowed, NotSignedIn
 
 FIELD, HEADER = "csrf", "x-csrf"
-_MAX_FILES = 2_000
+_MAX_FILES, _MAX_FIELDS, _MAX_FIELD_BYTES = 2_000, 100, 256 * 1024
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
+HEADERS = {
     "content-security-policy": _CSP,
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -72,7 +72,7 @@ class Gate:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in HEADERS.items():
                     headers[name] = value
                 headers.setdefault("cache-control", "no-store")
                 if visit.fresh:
@@ -87,15 +87,14 @@ class Gate:
         return "__Host-studio" if self._secure else "studio"
 
     async def _visit(self, headers: Headers) -> Visit:
+        # Other pages of this host may have set cookies that a strict parser gives up at.
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._name, "")
         try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._name)
-            subject = "" if found is None else verify(self._studio.secret, found.value, self._studio.co.clock())
-        except (CookieError, NotSignedIn):
-            found, subject = None, ""
-        seed, _, name = subject.partition(":")
-        if found is None or not seed:
+            subject = verify(self._studio.secret, cookie, self._studio.co.clock())
+        except NotSignedIn:
             return fresh_visit(self._studio, None)
-        return Visit(found.value, seed, await makers.find(self._studio, name) if name else None)
+        seed, _, name = subject.partition(":")
+        return Visit(cookie, seed, await makers.find(self._studio, name) if name else None)
 
     def _cookie(self, value: str) -> str:
         secure = "; Secure" if self._secure else ""
@@ -154,7 +153,7 @@ async def require_ours(request: Request) -> AsyncIterator[None]:
 async def _require_proof(request: Request) -> None:
     shown = request.headers.get(HEADER)
     if shown is None:
-        form = await request.form(max_files=_MAX_FILES)
+        form = await request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
         shown = str(form.get(FIELD, ""))
     expected = visit_of(request).csrf(studio_of(request))
     if not hmac.compare_digest(shown.encode(), expected.encode()):

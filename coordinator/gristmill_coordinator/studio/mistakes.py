@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gristmill_coordinator.store.studio_tables import drafts
+from gristmill_coordinator.store.tables import jobs
 from gristmill_coordinator.studio.drafts import of_job
 from gristmill_coordinator.studio.look_process import Asked, SampleView
 from gristmill_coordinator.studio.looking import in_a_process
@@ -28,7 +29,9 @@ async def shown(studio: Studio, job_id: str, card: Scorecard) -> list[Wrong]:
     if not card.worst or draft is None:
         return []
     if draft.mistakes is None:
-        samples = await _read(studio, JobSpec.model_validate(draft.spec), [one.place for one in card.worst])
+        async with studio.co.store.read() as tx:
+            spec = JobSpec.model_validate(await tx.value(sa.select(jobs.c.spec).where(jobs.c.job_id == job_id)))
+        samples = await _read(studio, spec, [one.place for one in card.worst])
         dumped = [sample.model_dump(mode="json") for sample in samples]
         async with studio.co.store.write() as tx:
             await tx.run(sa.update(drafts).where(drafts.c.draft_id == draft.draft_id).values(mistakes=dumped))

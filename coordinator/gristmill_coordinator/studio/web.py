@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gristmill_coordinator.api.errors import BodyLimit, status_of
 from gristmill_coordinator.studio import words
-from gristmill_coordinator.studio.gate import Gate, require_ours, studio_of, visit_of
+from gristmill_coordinator.studio.gate import HEADERS, Gate, studio_of, visit_of
 from gristmill_coordinator.studio.parts import Studio
 from gristmill_protocol.errors import BadRequest, GristmillError, MissingPart, NotFound, NotSignedIn, Problem, TooLarge
 from gristmill_protocol.wording import counted
@@ -41,7 +41,7 @@ def make_studio(studio: Studio) -> FastAPI:
         asset(name)  # what is missing is found when we start
     app.include_router(assets)
     for part in (gallery, account, drafts, jobs, market):
-        app.include_router(part.router, dependencies=[Depends(require_ours)])
+        app.include_router(part.router)
     app.add_middleware(BodyLimit, max_bytes=studio.settings.max_upload_bytes + _FORM_BYTES)
     app.add_middleware(Gate, studio=studio)
     app.add_exception_handler(GristmillError, _told)
@@ -158,11 +158,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     logger.error("page_failed", method=request.method, path=request.url.path, exc_info=error)
-    return explain(
-        request,
-        GristmillError(
-            "Something went wrong on our side.",
-            effect="A training that runs goes on. You will not pay twice for anything.",
-            todo="Load the page again in a minute.",
-        ),
+    wrong = GristmillError(
+        "Something went wrong on our side.",
+        effect="A training that runs goes on. You will not pay twice for anything.",
+        todo="Load the page again in a minute.",
     )
+    answer = explain(request, wrong)
+    answer.headers.update(HEADERS | {"cache-control": "no-store"})  # this answer passes the gate by
+    return answer

@@ -1,6 +1,7 @@
 """Nobody else can press a button for somebody, read a cookie, or run a script on a page."""
 
 import re
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from fakes.studio_side import URL, Browser, Form, Pages, pages, read
+from gristmill_coordinator import public
 from gristmill_coordinator.studio.settings import StudioSettings
 from gristmill_coordinator.studio.web import make_studio
 
@@ -41,12 +43,13 @@ async def test_the_proof_of_one_visit_is_none_in_another(site: Pages, browser: B
 async def test_every_route_that_changes_something_wants_the_proof(site: Pages, browser: Browser) -> None:
     await browser.open("/")
     await browser.press("Try with messages to a shop")
+    draft = browser.url.split("/")[2]
     paths = make_studio(site.studio).openapi()["paths"]
     changing = [(method, path) for path, methods in paths.items() for method in methods if method != "get"]
 
     refused = {}
     for method, path in changing:
-        url = re.sub(r"{\w+}", "x", path)
+        url = re.sub(r"{\w+}", "x", path.replace("{draft_id}", draft))
         answer = await browser.http.request(method.upper(), url, data={"csrf": "wrong"})
         refused[path] = answer.status_code
 
@@ -111,6 +114,71 @@ async def test_what_is_somebody_elses_is_not_there(site: Pages, browser: Browser
 
     assert other.status == 404
     await other.http.aclose()
+
+
+async def test_of_a_strangers_files_nothing_is_read(browser: Browser) -> None:
+    read_blocks = 0
+
+    async def large() -> AsyncIterator[bytes]:
+        nonlocal read_blocks
+        yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.zip"\r\n\r\n'
+        for _ in range(100):
+            read_blocks += 1
+            yield bytes(1024 * 1024)
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = await browser.http.post("/drafts/draft_1/files", content=large(), headers=headers)
+
+    assert str(answer.url).endswith("/sign-in")
+    assert read_blocks <= 1
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+async def test_a_form_without_files_is_small(browser: Browser, kind: str) -> None:
+    await browser.open("/")
+    await browser.press("Try with messages to a shop")
+    field = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n' if "multipart" in kind else b"name="
+    content = field + bytes(20 * 1024 * 1024)
+
+    answer = await browser.http.post(
+        f"{browser.url.rsplit('/', 1)[0]}/look", content=content, headers={"content-type": kind}
+    )
+
+    assert answer.status_code in (400, 413)
+
+
+@pytest.mark.parametrize("others", ['prefs={"a":1}; ', "foo; ", "a=b c; "])
+async def test_another_pages_cookie_hides_nobody(browser: Browser, others: str) -> None:
+    await browser.open("/")
+    await browser.press("Try with messages to a shop")
+    mine = f"studio={browser.http.cookies['studio']}"
+    browser.http.cookies.clear()
+
+    await browser.http.get("/models")
+    answer = await browser.http.get("/models", headers={"cookie": others + mine})
+
+    assert "Teach an AI to sort my messages" in answer.text
+
+
+async def test_a_page_that_fails_carries_the_headers_too(
+    site: Pages, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(co: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(public, "market", broken)
+
+    answer = await browser.http.get("/market")
+
+    assert answer.status_code == 500
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_providers_number_has_an_end(browser: Browser) -> None:
+    await browser.open(f"/market/{'9' * 30}")
+
+    assert browser.status == 400
 
 
 async def test_real_money_wants_a_sign_in_before_anything_is_brought(tmp_path: Path) -> None:

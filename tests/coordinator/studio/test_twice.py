@@ -1,12 +1,16 @@
 """Two tabs, the back button, a process that dies: nothing is lost and nothing is bought twice."""
 
 import asyncio
+import io
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fakes.studio_side import Browser, Pages, pages, started, to_the_price
+from fakes.studio_side import CARD, Browser, Pages, pages, started, to_the_price
 from gristmill_coordinator import views
+from gristmill_coordinator.stages import intake
 from gristmill_coordinator.store.studio_tables import makers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -52,6 +56,62 @@ async def test_an_old_tab_with_another_price_orders_nothing_more(site: Pages, br
 
     assert str(late.url).endswith(browser.url)
     assert await jobs_of(site) == 1
+
+
+async def test_a_click_in_another_tab_while_it_starts_leaves_the_model_within_reach(
+    site: Pages, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for machine in site.world.machines.values():
+        machine.scorecard = CARD  # type: ignore[assignment]
+    await to_the_price(browser)
+    await browser.press("Add $5.00 of test money")
+    await browser.until("Start the training")
+    proof = browser.form("Start the training").values["csrf"]
+    columns = browser.url.replace("price", "columns")
+    submit = intake.submit
+
+    async def meanwhile(*args: Any) -> Any:
+        await browser.http.post(columns, data={"csrf": proof, "role-text": "message", "role-answer": "kind"})
+        return await submit(*args)
+
+    monkeypatch.setattr(intake, "submit", meanwhile)
+    await browser.press("Start the training")
+
+    await browser.until("Your model is ready")
+    assert browser.status == 200
+
+
+async def test_a_price_that_is_too_old_is_made_anew(site: Pages, browser: Browser) -> None:
+    await to_the_price(browser)
+    await browser.press("Add $5.00 of test money")
+    await browser.until("Start the training")
+    site.world.clock.now_s += 3_600
+    await site.turn()
+
+    await browser.press("Start the training")
+    assert "The price that you saw was too old." in browser.text()
+    await browser.press("Start the training")
+
+    assert browser.url.startswith("/models/job_")
+
+
+async def test_a_model_taken_home_twice_at_once_is_whole(site: Pages, browser: Browser) -> None:
+    await started(browser)
+    await browser.until("Your model is ready")
+    home = f"{browser.url}/download"
+    while (await browser.http.get(home)).status_code == 409:
+        await site.turn()
+    for path in tmp_parcels(site):
+        path.unlink()
+
+    answers = await asyncio.gather(*(browser.http.get(home) for _ in range(6)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({len(zipfile.ZipFile(io.BytesIO(answer.content)).namelist()) for answer in answers}) == 1
+
+
+def tmp_parcels(site: Pages) -> list[Path]:
+    return list(site.studio.folder.glob("parcels/*.zip"))
 
 
 async def test_money_asked_for_twice_with_one_form_is_made_once(site: Pages, browser: Browser) -> None:

@@ -5,29 +5,43 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from gristmill_coordinator import accounts
 from gristmill_coordinator.store.store import Row
 from gristmill_coordinator.studio import buying, drafts, goals, paying_in, uploads
 from gristmill_coordinator.studio.drafts import Choices, Stage
-from gristmill_coordinator.studio.gate import Ours, SignedIn
+from gristmill_coordinator.studio.gate import Ours, SignedIn, require_ours
 from gristmill_coordinator.studio.look_process import LookView
 from gristmill_coordinator.studio.makers import Maker
 from gristmill_coordinator.studio.pages.account import TEST_AMOUNTS
 from gristmill_coordinator.studio.parts import Studio
 from gristmill_coordinator.studio.web import explain, go, page
-from gristmill_protocol.errors import BadRequest, Conflict, GristmillError, NotFound, Problem
+from gristmill_protocol.errors import BadRequest, Conflict, GristmillError, NotFound, Problem, QuoteExpired
 from gristmill_protocol.jobs import Quote
 from gristmill_protocol.money import USD_MICROS, split_line
 
 PREFIX = "/drafts"
-router = APIRouter(prefix=PREFIX)
 
 BUDGETS = tuple(cents * USD_MICROS // 100 for cents in (20, 100, 300, 1000))
 TIMES = ((0, "I am in no hurry"), (900, "In 15 minutes"), (3_600, "In an hour"), (86_400, "By tomorrow"))
 _BLOCK_BYTES = 1024 * 1024
+_TOO_OLD = Problem(
+    code=QuoteExpired.code,
+    what="The price that you saw was too old.",
+    effect="Nothing was started.",
+    todo="Here is a new one. Start the training if you agree to it.",
+)
+
+
+def brings_files(scope: Scope) -> bool:
+    """Whether a request carries examples, whose size has a limit of its own."""
+    kind = Headers(scope=scope).get("content-type", "")
+    parts = scope["path"].removeprefix(f"{PREFIX}/").split("/")[1:]
+    whole, piece = parts == ["files"] and kind.startswith("multipart/"), parts[:1] == ["pieces"]
+    return scope["path"].startswith(f"{PREFIX}/") and (whole or piece)
 
 
 async def draft_of(draft_id: str, studio: Ours, maker: SignedIn) -> Row:
@@ -35,6 +49,9 @@ async def draft_of(draft_id: str, studio: Ours, maker: SignedIn) -> Row:
 
 
 Draft = Annotated[Row, Depends(draft_of)]
+
+# Whose draft it is comes first: of a stranger's request not even the form is read.
+router = APIRouter(prefix=PREFIX, dependencies=[Depends(draft_of), Depends(require_ours)])
 
 
 @router.get("/{draft_id}")
@@ -181,7 +198,7 @@ async def choose(draft: Draft, request: Request, studio: Ours, maker: SignedIn) 
 
 
 @router.get("/{draft_id}/price")
-async def show_price(draft: Draft, request: Request, studio: Ours, maker: SignedIn) -> Response:
+async def show_price(draft: Draft, request: Request, studio: Ours, maker: SignedIn, again: bool = False) -> Response:
     if draft.job_id is not None or draft.quote is None:
         return go(f"{PREFIX}/{draft.draft_id}")
     if Quote.model_validate(draft.quote).expires_s <= studio.co.clock():
@@ -190,7 +207,7 @@ async def show_price(draft: Draft, request: Request, studio: Ours, maker: Signed
         except GristmillError as err:
             return _choices(request, studio, draft, Choices.model_validate(draft.choices), err.problem())
         draft = await drafts.find(studio, maker, draft.draft_id)
-    return page(request, "price.html", **await _price(studio, maker, draft), problem=None)
+    return page(request, "price.html", **await _price(studio, maker, draft), problem=_TOO_OLD if again else None)
 
 
 @router.get("/{draft_id}/price/now")
@@ -206,6 +223,8 @@ async def start(draft: Draft, request: Request, studio: Ours, maker: SignedIn) -
     quote_id = str((await request.form()).get("quote_id", ""))
     try:
         job_id = await buying.start(studio, maker, draft, quote_id)
+    except QuoteExpired:
+        return go(f"{PREFIX}/{draft.draft_id}/price?again=yes")
     except GristmillError as err:
         if draft.quote is None:
             return explain(request, err)

@@ -1,15 +1,15 @@
 """The first page: what this is, and what can be taught."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from gristmill_coordinator.studio import drafts, goals, makers
-from gristmill_coordinator.studio.gate import Ours, sign_in, visit_of
+from gristmill_coordinator.studio.gate import Ours, require_ours, sign_in, visit_of
 from gristmill_coordinator.studio.makers import Maker
 from gristmill_coordinator.studio.parts import Studio
 from gristmill_coordinator.studio.web import go, page
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(require_ours)])
 
 
 @router.get("/")

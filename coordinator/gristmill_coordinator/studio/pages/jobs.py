@@ -10,7 +10,7 @@ from gristmill_coordinator import views
 from gristmill_coordinator.stages import intake
 from gristmill_coordinator.studio import asking, drafts, goals, mistakes
 from gristmill_coordinator.studio.chart import curve
-from gristmill_coordinator.studio.gate import Ours, SignedIn
+from gristmill_coordinator.studio.gate import Ours, SignedIn, require_ours
 from gristmill_coordinator.studio.parts import Studio
 from gristmill_coordinator.studio.watching import Watched, watch
 from gristmill_coordinator.studio.web import go, page
@@ -18,7 +18,7 @@ from gristmill_protocol.errors import GristmillError, NotFinished
 from gristmill_protocol.jobs import JobState
 from gristmill_trainer.scoring import compared
 
-router = APIRouter(prefix="/models")
+router = APIRouter(prefix="/models", dependencies=[Depends(require_ours)])
 
 
 async def watched(job_id: str, studio: Ours, maker: SignedIn) -> Watched:

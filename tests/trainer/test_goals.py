@@ -16,7 +16,7 @@ from gristmill_trainer.recipe import Gpu, report_on
 
 MakeTask = Callable[..., Path]
 
-GOALS = catalog.goals()
+GOALS = [goal for recipe in catalog.recipes() if (goal := catalog.goal(recipe.info.id)) is not None]
 
 
 def test_pictures_and_messages_can_be_taught_and_programs_are_for_developers() -> None:
@@ -24,12 +24,12 @@ def test_pictures_and_messages_can_be_taught_and_programs_are_for_developers() -
 
 
 def test_no_recipe_is_imported_for_the_gallery() -> None:
-    shown = "from gristmill_trainer import catalog; print([catalog.example(goal).name for goal in catalog.goals()])"
+    shown = "from gristmill_trainer import catalog; print(catalog.example(catalog.goal('text-sorter')).name)"
     code = f"import sys; {shown}; print([name for name in sys.modules if name.startswith('gristmill_trainer.recipes')])"
 
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert ran.stdout.splitlines() == ["['example.zip', 'example.csv']", "[]"]
+    assert ran.stdout.splitlines() == ["example.csv", "[]"]
 
 
 @pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.recipe)

@@ -40,15 +40,17 @@ def find(recipe_id: str) -> Recipe:
     )
 
 
-def goals() -> list[Goal]:
-    """What can be taught without a technical word, by recipe; read from data, no recipe is imported.
+def goal(recipe_id: str) -> Goal | None:
+    """What a recipe teaches, without a technical word; None if it has no such words, or is not installed.
+
+    It is read from data, the recipe is not imported.
 
     Raises:
-        MissingPart: a recipe's goal cannot be read.
+        MissingPart: it cannot be read.
     """
-    entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
-    found = (read_goal(entry.name, entry.module) for entry in entries)
-    return [goal for goal in found if goal is not None]
+    for entry in entry_points(group=GROUP, name=recipe_id):
+        return read_goal(entry.name, entry.module)
+    return None
 
 
 def example(goal: Goal) -> Path:

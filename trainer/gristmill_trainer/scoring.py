@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from gristmill_protocol.jobs import Message
 
 WORST = 8
@@ -30,10 +32,10 @@ class Mistake(Message):
 class Scorecard(Message):
     """The result of a training; a pure function of the task."""
 
-    accuracy: float  # share of the held-out examples that were sorted rightly
-    baseline: float  # the same for always giving the commonest answer
-    held_out: int
-    correct: int
+    accuracy: float = Field(ge=0, le=1)  # share of the held-out examples that were sorted rightly
+    baseline: float = Field(ge=0, le=1)  # the same for always giving the commonest answer
+    held_out: int = Field(ge=0)
+    correct: int = Field(ge=0)
     sentence: str
     confusions: tuple[Confusion, ...]  # commonest first
     worst: tuple[Mistake, ...]  # surest first

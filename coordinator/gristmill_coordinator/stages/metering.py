@@ -1,7 +1,7 @@
 """Stage 4, metering: signed segment records and receipts, taken once each, and progress for people."""
 
 import json
-import math
+import sys
 
 import sqlalchemy as sa
 import structlog
@@ -140,5 +140,6 @@ def _metrics(metrics_json: str) -> dict[str, float]:
         return {}
     if not isinstance(metrics, dict):
         return {}
-    finite = ((name, value) for name, value in metrics.items() if isinstance(value, int | float))
-    return {str(name)[:60]: value for name, value in list(finite)[:20] if math.isfinite(value)}
+    most = sys.float_info.max  # of an int, too: JSON's have no limit
+    numbers = ((name, value) for name, value in metrics.items() if isinstance(value, int | float))
+    return {str(name)[:60]: value for name, value in list(numbers)[:20] if -most <= value <= most}

@@ -41,12 +41,13 @@ def curve(points: Sequence[Point], steps_total: int) -> Curve | None:
 
 def _smoothed(values: Sequence[float]) -> list[float]:
     """Each with its neighbours, so that what jumps from batch to batch shows where it goes."""
-    return [sum(part) / len(part) for at in range(len(values)) if (part := values[max(0, at - 2) : at + 3])]
+    around = (values[max(0, at - 2) : at + 3] for at in range(len(values)))
+    return [sum(one / len(part) for one in part) for part in around]
 
 
 def _sentence(values: Sequence[float]) -> str:
     first, last = values[0], values[-1]
-    fallen = round(100 * (1 - last / first)) if first > 0 else 0
-    if fallen <= 0:
+    fallen = round(100 * min(max(0, 1 - last / first), 0.99)) if first > 0 else 0
+    if not fallen:
         return "The lower the line, the fewer mistakes. It has not fallen yet."
-    return f"The lower the line, the fewer mistakes. It has fallen by {min(fallen, 99)} %."
+    return f"The lower the line, the fewer mistakes. It has fallen by {fallen} %."

@@ -1,27 +1,41 @@
 """What can be taught here: goals as recipes tell them, and the answers to a goal's questions as settings."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+import structlog
+
 from gristmill_coordinator.studio.parts import Studio
-from gristmill_protocol.errors import NotFound
+from gristmill_protocol.errors import GristmillError, NotFound
 from gristmill_trainer import catalog
 from gristmill_trainer.goals import Goal
 
+logger = structlog.get_logger(__name__)
+
 
 def gallery(studio: Studio) -> list[Goal]:
-    """The goals whose recipes are paid on this coordinator's chain."""
-    return [goal for goal in catalog.goals() if goal.recipe in studio.co.recipe_ids]
+    """The goals whose recipes are paid on this coordinator's chain, by recipe; one that cannot be read is left out."""
+    return [goal for recipe_id in sorted(studio.co.recipe_ids) if (goal := _goal(recipe_id)) is not None]
 
 
 def find(studio: Studio, recipe_id: str) -> Goal:
     """Raises:
     NotFound: that cannot be taught here.
     """
-    for goal in gallery(studio):
-        if goal.recipe == recipe_id:
-            return goal
-    raise NotFound("This cannot be taught here.", todo="Choose a goal on the first page.")
+    goal = _goal(recipe_id) if recipe_id in studio.co.recipe_ids else None
+    if goal is None:
+        raise NotFound("This cannot be taught here.", todo="Choose a goal on the first page.")
+    return goal
+
+
+@cache
+def _goal(recipe_id: str) -> Goal | None:
+    try:
+        return catalog.goal(recipe_id)
+    except GristmillError as err:
+        logger.warning("goal_left_out", recipe=recipe_id, why=err.what)
+        return None
 
 
 def defaults(goal: Goal) -> dict[str, Any]:

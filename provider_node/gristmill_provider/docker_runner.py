@@ -130,6 +130,7 @@ class DockerRunner:
                         labels=self._labels,
                     )
                 )
+                held.callback(self._pids.pop, made.id, None)  # after the removal: what dies is still ours
                 held.callback(_remove, made)
                 output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
                 held.callback(_hang_up, output)  # first: no container is removed whose output somebody fails to take
@@ -138,7 +139,6 @@ class DockerRunner:
             except _ENGINE_ERRORS as err:
                 raise Unavailable(f"The container could not be started: {err}.") from err
             self._pids[made.id] = made.attrs["State"]["Pid"]
-            held.callback(self._pids.pop, made.id)
             return _DockerRun(made, output, self._blocking, held.pop_all())
 
 

@@ -86,7 +86,13 @@ class DockerRunner:
         await self._blocking(self._open)
 
     async def start(self, task_dir: Path, kind: Kind) -> Run:
-        return await self._blocking(self._start, task_dir, kind)
+        starting = asyncio.create_task(self._blocking(self._start, task_dir, kind))
+        try:
+            return await _to_its_end(starting)
+        except asyncio.CancelledError:
+            if starting.exception() is None:
+                await starting.result().close()
+            raise
 
     async def close(self) -> None:
         if self._docker is not None:
@@ -169,7 +175,7 @@ class _DockerRun:
         return await self._blocking(self._ended)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        await self._blocking(self._held.close)
+        await _to_its_end(asyncio.create_task(self._blocking(self._held.close)))
 
     def _ended(self) -> Ended:
         try:
@@ -189,6 +195,19 @@ class _DockerRun:
             time.sleep(_BETWEEN_LOOKS_S)
             self._container.reload()
         return bool(self._container.attrs["State"]["OOMKilled"])
+
+
+async def _to_its_end(task: asyncio.Task[T]) -> T:
+    """What comes out of it; who is cancelled meanwhile still returns only when it has ended, since a thread goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as err:
+            cancelled = err
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
 
 
 def require_toolkit() -> None:

@@ -1,5 +1,6 @@
 """Real containers on a real engine, under the flags that every attempt gets."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -133,6 +134,33 @@ async def test_a_container_is_the_nodes_own_until_it_is_gone(
 
     assert seen == [1]
     assert runner.pids == frozenset()
+
+
+async def test_a_container_that_is_not_wanted_any_more_while_it_starts_is_removed(
+    engine: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "task.json").write_text(task(settings={"hold_at": 2}).model_dump_json())
+    start, loop, at_it = Container.start, asyncio.get_running_loop(), asyncio.Event()
+
+    def watched(container: Any) -> None:
+        loop.call_soon_threadsafe(at_it.set)
+        start(container)
+
+    monkeypatch.setattr(Container, "start", watched)
+    runner = runner_of("python", "/work/input/trainer.py")
+    await runner.open()
+    starting = asyncio.create_task(runner.start(folder, "run"))
+    await at_it.wait()
+    starting.cancel()
+    await asyncio.wait([starting], timeout=0.01)
+    starting.cancel()  # a node that leaves may cancel what was cancelled before
+
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    left = engine.containers.list(all=True, filters={"label": f"{NODE_LABEL}={NODE}"})
+    assert (left, runner.pids, (folder / "out").is_mount()) == ([], frozenset(), False)
+    await runner.close()
 
 
 async def test_a_stopped_container_saves_and_leaves(start: Start, folder: Path) -> None:

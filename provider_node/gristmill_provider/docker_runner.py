@@ -121,7 +121,7 @@ class DockerRunner:
     def _start(self, task_dir: Path, kind: Kind) -> Run:
         place = () if kind == "probe" else (WORK,)
         out = task_dir / "out"
-        make_room(out, self._limits.work_bytes)
+        make_room(out, self._limits.work_bytes, keep_free_bytes=self._limits.keep_free_bytes)
         with ExitStack() as held:
             held.callback(take_back, out)
             try:

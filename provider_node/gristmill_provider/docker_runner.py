@@ -34,6 +34,10 @@ Call = Callable[..., Any]
 NODE_LABEL = "org.gristmill.node"
 TRAINER = ("python", "-m", "gristmill_trainer")
 
+# Of coreutils, since they follow no link and go as deep as folders may; the folder itself cannot be deleted.
+_EMPTY = ("sh", "-c", f"chmod -R u+rwX {WORK}/out; rm -rf {WORK}/out")
+_EMPTY_S = 300
+
 # Older ones let an image take over the host (CVE-2025-23266).
 MIN_TOOLKIT = (1, 17, 8)
 _OLDEST_API = (1, 41)  # Docker 20.10: the first with private cgroup namespaces
@@ -94,6 +98,9 @@ class DockerRunner:
                 await starting.result().close()
             raise
 
+    async def empty(self, task_dir: Path) -> None:
+        await _to_its_end(asyncio.create_task(self._blocking(self._empty, task_dir)))
+
     async def close(self) -> None:
         if self._docker is not None:
             await self._blocking(self._docker.close)
@@ -125,19 +132,7 @@ class DockerRunner:
         with ExitStack() as held:
             held.callback(take_back, out)
             try:
-                made = self._docker.containers.create(
-                    **container(
-                        (*self._command, kind, *place),
-                        image=self._image,
-                        task_dir=task_dir,
-                        limits=self._limits,
-                        gpu_uuid=self._gpu_uuid,
-                        engine=self._engine,
-                        labels=self._labels,
-                    )
-                )
-                held.callback(self._pids.pop, made.id, None)  # after the removal: what dies is still ours
-                held.callback(_remove, made)
+                made = self._made((*self._command, kind, *place), task_dir, self._gpu_uuid, held)
                 output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
                 held.callback(_hang_up, output)  # first: no container is removed whose output somebody fails to take
                 made.start()
@@ -146,6 +141,32 @@ class DockerRunner:
                 raise Unavailable(f"The container could not be started: {err}.") from err
             self._pids[made.id] = made.attrs["State"]["Pid"]
             return _DockerRun(made, output, self._blocking, held.pop_all())
+
+    def _empty(self, task_dir: Path) -> None:
+        with ExitStack() as held:
+            try:
+                made = self._made(_EMPTY, task_dir, None, held)
+                made.start()
+                made.wait(timeout=_EMPTY_S)
+            except _ENGINE_ERRORS as err:
+                raise Unavailable(f"The container that empties a work folder failed: {err}.") from err
+
+    def _made(self, command: Sequence[str], task_dir: Path, gpu_uuid: str | None, held: ExitStack) -> Container:
+        """A container that is not started yet, and removed by what is held."""
+        made = self._docker.containers.create(
+            **container(
+                command,
+                image=self._image,
+                task_dir=task_dir,
+                limits=self._limits,
+                gpu_uuid=gpu_uuid,
+                engine=self._engine,
+                labels=self._labels,
+            )
+        )
+        held.callback(self._pids.pop, made.id, None)  # after the removal: what dies is still ours
+        held.callback(_remove, made)
+        return made
 
 
 class _DockerRun:

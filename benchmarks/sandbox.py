@@ -24,10 +24,10 @@ from gristmill_localnet.digits import write_digits
 from gristmill_localnet.net import NodeSpec, localnet
 from gristmill_localnet.sandbox_image import trainer_image
 from gristmill_protocol.jobs import TrainTask
-from gristmill_provider.attempt import new_task_dir
 from gristmill_provider.config import Limits
 from gristmill_provider.docker_runner import DockerRunner
 from gristmill_provider.runner import ProcessRunner, Runner
+from gristmill_provider.task_dirs import new_task_dir
 from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
 from gristmill_trainer.recipe import Gpu
@@ -67,7 +67,7 @@ async def _starts(folder: Path, image: str) -> None:
     await runner.open()
     ours, bare = [], []
     for number in range(STARTS):
-        ours.append(await _first_line(runner, new_task_dir(folder, f"start_{number}")))
+        ours.append(await _first_line(runner, await new_task_dir(runner, folder, f"start_{number}")))
         bare.append(await asyncio.to_thread(_bare_start, image))
     await runner.close()
     print("start of a container      p50 ms  p95 ms")
@@ -129,7 +129,7 @@ def _files_of(image: str, folder: Path) -> Iterator[str]:
 
 async def _training(runner: Runner, folder: Path, name: str) -> list[float]:
     """Seconds of a job's training: processor time, and by the clock."""
-    task_dir = new_task_dir(folder, name)
+    task_dir = await new_task_dir(runner, folder, name)
     view = DataView.open(write_digits(folder / f"{name}_digits"))
     recipe = catalog.find("image-sorter")
     plan = recipe.plan(SETTINGS, recipe.check(view).stats, Gpu())

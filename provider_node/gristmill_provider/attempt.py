@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from gristmill_provider.link import Link
 from gristmill_provider.meter import Meter
 from gristmill_provider.reruns import Reruns
 from gristmill_provider.runner import Ended, Kind, Run, Runner
-from gristmill_provider.volume import take_back
+from gristmill_provider.task_dirs import new_task_dir, remove_task_dir
 
 # Larger states travel only now and then, or when they are asked for.
 LARGE_STATE_BYTES = 64 * 1024**2
@@ -74,7 +73,7 @@ class Workshop:
 
     async def lay_out(self, name: str, task: TrainTask) -> Path:
         """A task folder as the trainer expects it, with its inputs fetched and checked."""
-        folder = new_task_dir(self.tasks_dir, name)
+        folder = await new_task_dir(self.runner, self.tasks_dir, name)
         (folder / "task.json").write_text(task.model_dump_json())
         inputs = {folder / "input" / "data": task.data}
         if task.state is not None:
@@ -116,24 +115,6 @@ def _inside(folder: Path, name: str) -> Path:
         raise BadRequest(f"The model has a file named {name!r}.")
     folder.mkdir(exist_ok=True)
     return folder / name
-
-
-def clear_tasks(tasks_dir: Path) -> None:
-    """Remove the folders of an earlier life, and what is mounted in them; nothing may run in them any more."""
-    tasks_dir.mkdir(parents=True, exist_ok=True)
-    for folder in tasks_dir.iterdir():
-        take_back(folder / "out")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def new_task_dir(tasks_dir: Path, name: str) -> Path:
-    """An empty task folder; another user than ours may enter it, once it is shown to a container."""
-    folder = tasks_dir / name
-    shutil.rmtree(folder, ignore_errors=True)
-    for part in (folder, folder / "input", folder / "out"):
-        part.mkdir(parents=True)
-        part.chmod(0o755)
-    return folder
 
 
 class Attempt:
@@ -200,7 +181,7 @@ class Attempt:
                 raise
             return self._update(State.YIELDED, self._stop_reason)
         finally:
-            await asyncio.to_thread(shutil.rmtree, self._shop.tasks_dir / self.attempt_id, ignore_errors=True)
+            await remove_task_dir(self._shop.runner, self._shop.tasks_dir / self.attempt_id)
 
     async def _follow(self, run: Run, folder: Path) -> pb.AttemptUpdate:
         self._run = run

@@ -6,7 +6,6 @@ digest that binds the node.
 
 import asyncio
 import secrets
-import shutil
 from pathlib import Path
 
 import structlog
@@ -21,6 +20,7 @@ from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Workshop
 from gristmill_provider.journal import Answer, Said
 from gristmill_provider.runner import Run
+from gristmill_provider.task_dirs import remove_task_dir
 
 logger = structlog.get_logger(__name__)
 
@@ -116,7 +116,7 @@ async def _rerun(shop: Workshop, run_id: str, task: TrainTask) -> Said:
             await _take_in(shop, run_id, folder, task, said)
         return said
     finally:
-        await asyncio.to_thread(shutil.rmtree, shop.tasks_dir / run_id, ignore_errors=True)
+        await remove_task_dir(shop.runner, shop.tasks_dir / run_id)
 
 
 async def _take_in(shop: Workshop, run_id: str, folder: Path, task: TrainTask, replayed: Replayed) -> None:

@@ -1,7 +1,6 @@
 """Tests of the card: when asked, the training program shows what it can do. One at a time, on an idle machine."""
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import structlog
@@ -9,8 +8,9 @@ import structlog
 from gristmill_protocol.errors import GristmillError, Unavailable
 from gristmill_protocol.progress import ChallengeCommitted, ChallengeOpened, ChallengeReady, Failed
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider.attempt import Workshop, new_task_dir
+from gristmill_provider.attempt import Workshop
 from gristmill_provider.runner import Run
+from gristmill_provider.task_dirs import new_task_dir, remove_task_dir
 
 logger = structlog.get_logger(__name__)
 
@@ -69,7 +69,7 @@ class Challenges:
 
     async def _run(self, request: pb.ChallengeRequest) -> None:
         name = request.challenge_id
-        folder = await asyncio.to_thread(new_task_dir, self._shop.tasks_dir, name)
+        folder = await new_task_dir(self._shop.runner, self._shop.tasks_dir, name)
         try:
             (folder / "challenge.json").write_text(request.sizes_json)
             async with asyncio.timeout(_TIMEOUT_S):
@@ -81,7 +81,7 @@ class Challenges:
                     await run.close()
         finally:
             self._folder = None
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await remove_task_dir(self._shop.runner, folder)
 
     async def _follow(self, run: Run, challenge_id: str) -> None:
         async for event in run.events():

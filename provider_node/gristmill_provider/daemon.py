@@ -1,7 +1,6 @@
 """One node run: measure the machine, offer it to a coordinator, work until the owner says stop."""
 
 import asyncio
-import shutil
 import ssl
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from gristmill_protocol.incidents import Incident
 from gristmill_protocol.progress import Failed, Probed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
-from gristmill_provider.attempt import Workshop, clear_tasks, new_task_dir
+from gristmill_provider.attempt import Workshop
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode, ends_as
 from gristmill_provider.journal import JOURNAL, Journal
@@ -26,6 +25,7 @@ from gristmill_provider.link import Coordinator, Link, Replaced
 from gristmill_provider.pace import Pace, PacedTransport
 from gristmill_provider.runner import Run, Runner
 from gristmill_provider.station import Station
+from gristmill_provider.task_dirs import clear_tasks, new_task_dir, remove_task_dir
 from gristmill_provider.work import Work
 
 logger = structlog.get_logger(__name__)
@@ -84,7 +84,7 @@ class Node:
         try:
             with ends_as(ExitCode.SANDBOX):
                 await self._runner.open()
-            await asyncio.to_thread(clear_tasks, self._tasks_dir)
+            await clear_tasks(self._runner, self._tasks_dir)
             with ends_as(ExitCode.PROBE):
                 probed = await self._measure(journal)
             if probed is not None:
@@ -281,7 +281,7 @@ class Node:
         return probed
 
     async def _probe(self) -> Probed:
-        folder = new_task_dir(self._tasks_dir, "probe")
+        folder = await new_task_dir(self._runner, self._tasks_dir, "probe")
         logger.info("machine_measured_now", device=self._station.device.name)
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
@@ -293,7 +293,7 @@ class Node:
         except TimeoutError as err:
             raise Unavailable(f"The training program did not answer within {_PROBE_TIMEOUT_S} s.") from err
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await remove_task_dir(self._runner, folder)
         logger.info("machine_measured", numeric_class=probed.numeric_class, flops_per_s=probed.flops_per_s)
         return probed
 

@@ -34,6 +34,10 @@ Call = Callable[..., Any]
 NODE_LABEL = "org.gristmill.node"
 TRAINER = ("python", "-m", "gristmill_trainer")
 
+# Of coreutils, since they follow no link and go as deep as folders may; the folder itself cannot be deleted.
+_EMPTY = ("sh", "-c", f"chmod -R u+rwX {WORK}/out; rm -rf {WORK}/out")
+_EMPTY_S = 300
+
 # Older ones let an image take over the host (CVE-2025-23266).
 MIN_TOOLKIT = (1, 17, 8)
 _OLDEST_API = (1, 41)  # Docker 20.10: the first with private cgroup namespaces
@@ -86,7 +90,16 @@ class DockerRunner:
         await self._blocking(self._open)
 
     async def start(self, task_dir: Path, kind: Kind) -> Run:
-        return await self._blocking(self._start, task_dir, kind)
+        starting = asyncio.create_task(self._blocking(self._start, task_dir, kind))
+        try:
+            return await _to_its_end(starting)
+        except asyncio.CancelledError:
+            if starting.exception() is None:
+                await starting.result().close()
+            raise
+
+    async def empty(self, task_dir: Path) -> None:
+        await _to_its_end(asyncio.create_task(self._blocking(self._empty, task_dir)))
 
     async def close(self) -> None:
         if self._docker is not None:
@@ -115,22 +128,11 @@ class DockerRunner:
     def _start(self, task_dir: Path, kind: Kind) -> Run:
         place = () if kind == "probe" else (WORK,)
         out = task_dir / "out"
-        make_room(out, self._limits.work_bytes)
+        make_room(out, self._limits.work_bytes, keep_free_bytes=self._limits.keep_free_bytes)
         with ExitStack() as held:
             held.callback(take_back, out)
             try:
-                made = self._docker.containers.create(
-                    **container(
-                        (*self._command, kind, *place),
-                        image=self._image,
-                        task_dir=task_dir,
-                        limits=self._limits,
-                        gpu_uuid=self._gpu_uuid,
-                        engine=self._engine,
-                        labels=self._labels,
-                    )
-                )
-                held.callback(_remove, made)
+                made = self._made((*self._command, kind, *place), task_dir, self._gpu_uuid, held)
                 output = made.attach_socket(params={"stdout": 1, "stream": 1, "logs": 1})
                 held.callback(_hang_up, output)  # first: no container is removed whose output somebody fails to take
                 made.start()
@@ -138,8 +140,33 @@ class DockerRunner:
             except _ENGINE_ERRORS as err:
                 raise Unavailable(f"The container could not be started: {err}.") from err
             self._pids[made.id] = made.attrs["State"]["Pid"]
-            held.callback(self._pids.pop, made.id)
             return _DockerRun(made, output, self._blocking, held.pop_all())
+
+    def _empty(self, task_dir: Path) -> None:
+        with ExitStack() as held:
+            try:
+                made = self._made(_EMPTY, task_dir, None, held)
+                made.start()
+                made.wait(timeout=_EMPTY_S)
+            except _ENGINE_ERRORS as err:
+                raise Unavailable(f"The container that empties a work folder failed: {err}.") from err
+
+    def _made(self, command: Sequence[str], task_dir: Path, gpu_uuid: str | None, held: ExitStack) -> Container:
+        """A container that is not started yet, and removed by what is held."""
+        made = self._docker.containers.create(
+            **container(
+                command,
+                image=self._image,
+                task_dir=task_dir,
+                limits=self._limits,
+                gpu_uuid=gpu_uuid,
+                engine=self._engine,
+                labels=self._labels,
+            )
+        )
+        held.callback(self._pids.pop, made.id, None)  # after the removal: what dies is still ours
+        held.callback(_remove, made)
+        return made
 
 
 class _DockerRun:
@@ -169,7 +196,7 @@ class _DockerRun:
         return await self._blocking(self._ended)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        await self._blocking(self._held.close)
+        await _to_its_end(asyncio.create_task(self._blocking(self._held.close)))
 
     def _ended(self) -> Ended:
         try:
@@ -189,6 +216,19 @@ class _DockerRun:
             time.sleep(_BETWEEN_LOOKS_S)
             self._container.reload()
         return bool(self._container.attrs["State"]["OOMKilled"])
+
+
+async def _to_its_end(task: asyncio.Task[T]) -> T:
+    """What comes out of it; who is cancelled meanwhile still returns only when it has ended, since a thread goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as err:
+            cancelled = err
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
 
 
 def require_toolkit() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gristmill_protocol.errors import GristmillError
 from gristmill_protocol.money import format_usd
+from gristmill_provider.config import Limits
 from gristmill_provider.devices import Device
 
 MIN_DOCKER_API = (1, 41)  # Docker 20.10
@@ -137,13 +138,13 @@ def toolkit(fault: GristmillError | None, *, engine_cdi: bool, cdi_spec: bool) -
     return Finding(name, Level.OK, "Installed, and new enough")
 
 
-def room(found: Sequence[Room], *, work_gib: float, cache_gib: float) -> Finding:
+def room(found: Sequence[Room], limits: Limits) -> Finding:
     """Args:
     found: where the state is kept, and then where the engine keeps images.
     """
     name = "disk"
-    wanted = [work_gib + cache_gib, _ENGINE_ROOM_GIB]
-    least = [work_gib + _LEAST_ROOM_GIB, _LEAST_ROOM_GIB]
+    least = [limits.work_gib + max(limits.keep_free_gib, _LEAST_ROOM_GIB), _LEAST_ROOM_GIB]
+    wanted = [least[0] + limits.cache_gib, _ENGINE_ROOM_GIB]
     told = ", ".join(f"{one.free_bytes / _GIB:.1f} GiB free at {one.path}" for one in found)
     for one, bottom, enough in zip(found, least, wanted, strict=False):
         if one.free_bytes < bottom * _GIB:
@@ -152,7 +153,8 @@ def room(found: Sequence[Room], *, work_gib: float, cache_gib: float) -> Finding
                 Level.PROBLEM,
                 f"The disk of {one.path} has {one.free_bytes / _GIB:.1f} GiB left; {bottom:g} GiB are needed.",
                 "A job would fail in the middle.",
-                "Make room (docker system prune frees some), name another state_dir, or lower [limits] work_gib.",
+                "Make room (docker system prune frees some), name another state_dir, or lower work_gib "
+                "or keep_free_gib of [limits].",
             )
         if one.free_bytes < enough * _GIB:
             return Finding(

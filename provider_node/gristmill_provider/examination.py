@@ -28,7 +28,7 @@ def examine(machine: Machine) -> Iterator[Finding]:
         yield doctor.card([] if cpu else machine.cards, wanted=wanted, cpu=cpu)
     if machine.sandboxed:
         yield from _sandbox(machine, cpu=cpu)
-    yield doctor.room(machine.rooms(), work_gib=machine.limits.work_gib, cache_gib=machine.limits.cache_gib)
+    yield doctor.room(machine.rooms(), machine.limits)
     if machine.setting("coordinator_url") or machine.is_set_up:
         yield from _coordinator(machine)
     if machine.is_set_up:

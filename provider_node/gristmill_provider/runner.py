@@ -92,6 +92,14 @@ class Runner(Protocol):
         """
         ...
 
+    async def empty(self, task_dir: Path) -> None:
+        """Delete what closed runs left below task_dir/out, as far as their account may.
+
+        Raises:
+            Unavailable: it could not be tried.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of what the runner itself holds; its runs are closed before."""
         ...
@@ -125,6 +133,9 @@ class ProcessRunner:
 
     async def open(self) -> None:
         """Nothing to do: the kernel kills these processes together with the node."""
+
+    async def empty(self, task_dir: Path) -> None:
+        """Nothing to do: what these processes leave belongs to the node's account."""
 
     async def close(self) -> None:
         """Nothing is held."""

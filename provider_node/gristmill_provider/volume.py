@@ -3,10 +3,12 @@
 It needs root. Without, the folder is a plain one, and an attempt could fill the disk; the log says so.
 """
 
+import errno
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from threading import Lock
 
 import structlog
 
@@ -16,29 +18,25 @@ from gristmill_provider.sandbox import USER_ID
 logger = structlog.get_logger(__name__)
 
 _TIMEOUT_S = 30
+_SETTING_ASIDE = Lock()  # or two runs would be promised the same room
 
 
-def make_room(folder: Path, size_bytes: int) -> bool:
+def make_room(folder: Path, size_bytes: int, *, keep_free_bytes: int) -> bool:
     """Mount size_bytes of room over an existing, empty folder; False: it stays plain.
 
+    Args:
+        keep_free_bytes: of the disk it is on.
+
     Raises:
-        NoSpace: the disk has less than that.
+        NoSpace: the disk has less than both together.
     """
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < size_bytes:
-        raise NoSpace(
-            f"The disk has {_gib(free_bytes)} left, and an attempt may write {_gib(size_bytes)}.",
-            effect="It was not started.",
-            todo="The node's owner has to make room, or lower work_gib.",
-        )
     image = folder.with_suffix(".ext4")
     try:
-        if os.geteuid() != 0:
-            raise PermissionError("only root can mount")
-        with image.open("wb") as file:
-            file.truncate(size_bytes)
+        with _SETTING_ASIDE:
+            _set_aside(image, size_bytes, keep_free_bytes)
         owner = f"root_owner={USER_ID}:{USER_ID}"
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-N", "20000", "-E", owner, str(image))
+        # Discarding would give back what was set aside.
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-N", "20000", "-E", f"{owner},nodiscard", str(image))
         _run("mount", "-o", "loop,nosuid,nodev,noexec", str(image), str(folder))
     except (OSError, subprocess.SubprocessError) as err:
         logger.warning("work_folder_unlimited", folder=str(folder), reason=str(err))
@@ -56,6 +54,30 @@ def take_back(folder: Path) -> None:
     if folder.is_mount():
         _run("umount", "--lazy", str(folder))
     folder.with_suffix(".ext4").unlink(missing_ok=True)
+
+
+def _set_aside(image: Path, size_bytes: int, keep_free_bytes: int) -> None:
+    """Make a file whose room nobody else can take any more."""
+    free_bytes = shutil.disk_usage(image.parent).free
+    full = NoSpace(
+        f"The disk has {_gib(free_bytes)} left, an attempt may write {_gib(size_bytes)}, "
+        f"and {_gib(keep_free_bytes)} of it stay free.",
+        effect="It was not started.",
+        todo="The node's owner has to make room, or lower work_gib or keep_free_gib.",
+    )
+    if free_bytes < size_bytes + keep_free_bytes:
+        raise full
+    if os.geteuid() != 0:
+        raise PermissionError("only root can mount")
+    with image.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+        except OSError as err:
+            if err.errno == errno.ENOSPC:  # it filled up meanwhile
+                image.unlink()
+                raise full from err
+            logger.warning("work_folder_not_set_aside", file=str(image), reason=str(err))
+            file.truncate(size_bytes)
 
 
 def _gib(size_bytes: int) -> str:

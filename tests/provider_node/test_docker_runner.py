@@ -1,5 +1,6 @@
 """Real containers on a real engine, under the flags that every attempt gets."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.models.containers import Container
 
 from fakes import trainer
 from fakes.provider_side import DATA, RENTER, ScriptedCoordinator, lease, task
@@ -36,14 +38,15 @@ def _nothing_left(engine: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
     made = tmp_path / "tasks" / "attempt_1"
     for part in (made / "input", made / "out"):
         part.mkdir(parents=True)
     (made / "input" / "data").write_bytes(DATA)
     (made / "task.json").write_text(task().model_dump_json())
     shutil.copy(trainer.__file__, made / "input")
-    return made
+    yield made
+    take_back(made / "out")  # or pytest cannot delete the folder of a test that failed
 
 
 def runner_of(*command: str) -> DockerRunner:
@@ -110,6 +113,54 @@ async def test_a_container_is_the_nodes_own_as_long_as_it_runs(engine: Any, fold
         await runner.close()
 
     assert runner.pids == frozenset()
+
+
+async def test_a_container_is_the_nodes_own_until_it_is_gone(
+    engine: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "task.json").write_text(task(settings={"hold_at": 2}).model_dump_json())
+    remove, seen = Container.remove, []
+    runner = runner_of("python", "/work/input/trainer.py")
+
+    def watched(container: Any, **options: Any) -> None:
+        remove(container, **options)
+        seen.append(len(runner.pids))
+
+    monkeypatch.setattr(Container, "remove", watched)
+    await runner.open()
+    run = await runner.start(folder, "run")
+    await run.close()
+    await runner.close()
+
+    assert seen == [1]
+    assert runner.pids == frozenset()
+
+
+async def test_a_container_that_is_not_wanted_any_more_while_it_starts_is_removed(
+    engine: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "task.json").write_text(task(settings={"hold_at": 2}).model_dump_json())
+    start, loop, at_it = Container.start, asyncio.get_running_loop(), asyncio.Event()
+
+    def watched(container: Any) -> None:
+        loop.call_soon_threadsafe(at_it.set)
+        start(container)
+
+    monkeypatch.setattr(Container, "start", watched)
+    runner = runner_of("python", "/work/input/trainer.py")
+    await runner.open()
+    starting = asyncio.create_task(runner.start(folder, "run"))
+    await at_it.wait()
+    starting.cancel()
+    await asyncio.wait([starting], timeout=0.01)
+    starting.cancel()  # a node that leaves may cancel what was cancelled before
+
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    left = engine.containers.list(all=True, filters={"label": f"{NODE_LABEL}={NODE}"})
+    assert (left, runner.pids, (folder / "out").is_mount()) == ([], frozenset(), False)
+    await runner.close()
 
 
 async def test_a_stopped_container_saves_and_leaves(start: Start, folder: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gristmill_protocol.errors import MissingPart
 from gristmill_provider import doctor
+from gristmill_provider.config import Limits
 from gristmill_provider.devices import Device
 from gristmill_provider.doctor import Engine, Finding, KeyFiles, Level, Registration, Room
 
@@ -64,13 +65,21 @@ def test_cdi_needs_a_description_of_the_cards() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state_gib", "engine_gib", "level"),
-    [(100, 100, Level.OK), (30, 100, Level.WARNING), (10, 100, Level.PROBLEM), (100, 0.5, Level.PROBLEM)],
+    ("state_gib", "engine_gib", "keep_free_gib", "level"),
+    [
+        (100, 100, 1, Level.OK),
+        (30, 100, 1, Level.WARNING),
+        (30, 100, 25, Level.PROBLEM),
+        (10, 100, 1, Level.PROBLEM),
+        (100, 0.5, 1, Level.PROBLEM),
+    ],
 )
-def test_room_is_held_against_the_limits(state_gib: float, engine_gib: float, level: Level) -> None:
+def test_room_is_held_against_the_limits(
+    state_gib: float, engine_gib: float, keep_free_gib: float, level: Level
+) -> None:
     rooms = [Room(Path("/state"), int(state_gib * 2**30)), Room(Path("/docker"), int(engine_gib * 2**30))]
 
-    assert doctor.room(rooms, work_gib=10, cache_gib=40).level is level
+    assert doctor.room(rooms, Limits(work_gib=10, cache_gib=40, keep_free_gib=keep_free_gib)).level is level
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ import gristmill_trainer
 from fakes.provider_side import task
 from gristmill_protocol.jobs import DataStats
 from gristmill_protocol.progress import Finished
-from gristmill_provider.attempt import new_task_dir
 from gristmill_provider.config import Limits
 from gristmill_provider.docker_runner import DockerRunner
 from gristmill_provider.egress import way_out
+from gristmill_provider.runner import ProcessRunner
+from gristmill_provider.task_dirs import new_task_dir
 from gristmill_trainer import catalog
 from gristmill_trainer.data import DataView
 from gristmill_trainer.recipe import Gpu
@@ -77,11 +78,11 @@ def image(engine: Any, require: Callable[[bool, str], None], tmp_path: Path) -> 
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+async def folder(tmp_path: Path) -> Path:
     source = tmp_path / "mine"
     source.mkdir()
     (source / "train.py").write_text(PROGRAM)
-    made = new_task_dir(tmp_path / "tasks", "attempt_1")
+    made = await new_task_dir(ProcessRunner(), tmp_path / "tasks", "attempt_1")
     packed = DataView.open(source, plain=True).pack(made / "input" / "data")
     plan = catalog.find("script").plan({"minutes": 1, "network": [ALLOWED]}, DataStats(examples=1), Gpu())
     wanted = task(recipe="script", data=packed, settings=plan.settings, steps=1, segment_steps=1, network=plan.network)

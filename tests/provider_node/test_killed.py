@@ -22,9 +22,10 @@ from fakes import trainer
 from fakes.node_process import served, start_node, written
 from fakes.provider_side import FakeArtifacts, ScriptedCoordinator, lease, ref, task
 from gristmill_protocol.commitments import SegmentRecord, SignedRecord
-from gristmill_provider.attempt import clear_tasks
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.docker_runner import NODE_LABEL
+from gristmill_provider.runner import ProcessRunner
+from gristmill_provider.task_dirs import clear_tasks
 
 KILLS = int(os.environ.get("GRISTMILL_KILLS", "4"))
 STARTING_S, WORKING_S = 4.0, 1.5  # a life lasts at most so long, from its start or from its greeting; a job takes one
@@ -195,7 +196,11 @@ async def test_a_node_of_containers_that_is_killed_leaves_nothing_behind(
                 with suppress(DockerException):
                     container.kill()
 
-    request.addfinalizer(lambda: clear_tasks(config.state_dir / "tasks"))  # or pytest cannot delete its folder
+    def clear() -> None:
+        """Or pytest cannot delete its folder."""
+        asyncio.run(clear_tasks(ProcessRunner(), config.state_dir / "tasks"))
+
+    request.addfinalizer(clear)
     with served(artifacts) as url:
         file = written(config, coordinator_url=url, backend="docker", image=image)
         await Mortal(file, tended.coordinator, max(2, KILLS // 4), docked=True, after=reboot_sometimes).live(tended)

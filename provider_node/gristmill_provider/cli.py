@@ -24,6 +24,7 @@ from gristmill_provider.fleet import build
 from gristmill_provider.journal import worked
 from gristmill_provider.keys import new_key
 from gristmill_provider.onboarding import Onboarding
+from gristmill_provider.owner import OtherChain
 from gristmill_provider.page import beside
 from gristmill_provider.probes import Machine
 from gristmill_provider.questions import Questions
@@ -135,8 +136,8 @@ def settle(
         from gristmill_provider.payday import settle_direct
 
         settings = load_config(config, {"rpc_url": rpc})
-        for one in _each_node(settings):
-            settle_direct(one, payer=_payer(settings, key, password_file), yes=yes)
+        payer = _payer(settings, key, password_file)
+        _for_each_node(settings, lambda one: settle_direct(one, payer=payer, yes=yes))
 
 
 @disputes_app.callback(invoke_without_command=True)
@@ -147,8 +148,7 @@ def disputes(context: typer.Context, config: ConfigFile = DEFAULT_CONFIG) -> Non
         with _said():
             from gristmill_provider.courtroom import list_disputes
 
-            for one in _each_node(load_config(config, {})):
-                list_disputes(one)
+            _for_each_node(load_config(config, {}), list_disputes)
 
 
 @disputes_app.command()
@@ -211,8 +211,8 @@ def earnings(
     with _said():
         from gristmill_provider.earnings import show_earnings
 
-        for one in _each_node(load_config(config, {"rpc_url": rpc}), named=not as_json):
-            show_earnings(one, as_json=as_json)
+        settings = load_config(config, {"rpc_url": rpc})
+        _for_each_node(settings, lambda one: show_earnings(one, as_json=as_json), named=not as_json)
 
 
 @app.command()
@@ -320,13 +320,35 @@ def _speak(
         speak(accused, dispute, plea, payer=_payer(settings, *key), yes=yes)
 
 
-def _each_node(settings: NodeConfig, *, named: bool = True) -> Iterator[NodeConfig]:
-    """The nodes that have worked; where there are several, each is named before what is said of it."""
+def _for_each_node(settings: NodeConfig, act: Callable[[NodeConfig], None], *, named: bool = True) -> None:
+    """Have every node that has worked do something, whatever is in the way of the others.
+
+    Args:
+        named: where there are several, name each before what is said of it.
+    Raises:
+        NodeEnded: what was in the way of one; not if it is only on another chain, unless all are.
+    """
     nodes = worked(settings)
+    if len(nodes) == 1:
+        return act(nodes[0])
+    troubles, skipped = list[NodeEnded](), list[NodeEnded]()
     for one in nodes:
-        if named and len(nodes) > 1:
-            typer.echo(f"{one.gpu or 'The first card'} at {one.coordinator}:")
-        yield one
+        name = f"{one.gpu or 'The first card'} at {one.coordinator}"
+        if named:
+            typer.echo(f"{name}:")
+        try:
+            act(one)
+        except NodeEnded as ended:
+            elsewhere = isinstance(ended.reason, OtherChain)
+            (skipped if elsewhere else troubles).append(ended)
+            typer.echo(f"{'skipped' if elsewhere else 'error'}: {name}: {ended.reason}", err=True)
+    if len(skipped) == len(nodes):
+        troubles = skipped
+    if troubles:
+        several = Conflict(
+            f"There was trouble with {len(troubles)} of {len(nodes)}.", todo="The lines above say what, and what to do."
+        )
+        raise NodeEnded(max(ended.code for ended in troubles), several)
 
 
 def _serve_as_referee(config: Path, enlist: bool, *, rpc: str | None, key: Key, yes: bool) -> None:

@@ -26,6 +26,10 @@ _TIME_TO_SETTLE_S = 86_400
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
+class OtherChain(BadRequest):
+    """The contracts that the node deals with are on another chain than the one that was asked."""
+
+
 @dataclass(frozen=True)
 class Market:
     """Whom the node deals with, as the coordinator introduced itself.

@@ -136,8 +136,8 @@ def settle(
         from gristmill_provider.payday import settle_direct
 
         settings = load_config(config, {"rpc_url": rpc})
-        payer = _payer(settings, key, password_file)
-        _for_each_node(settings, lambda one: settle_direct(one, payer=payer, yes=yes))
+        payer, questions = _payer(settings, key, password_file), Questions(yes=yes)
+        _for_each_node(settings, lambda one: settle_direct(one, payer=payer, questions=questions))
 
 
 @disputes_app.callback(invoke_without_command=True)
@@ -151,30 +151,26 @@ def disputes(context: typer.Context, config: ConfigFile = DEFAULT_CONFIG) -> Non
             _for_each_node(load_config(config, {}), list_disputes)
 
 
-@disputes_app.command()
-def answer(
+@disputes_app.command(
+    "answer", help="Deny a fault, with a bond: referees decide, and who is wrong loses its bond as well."
+)
+@disputes_app.command("concede", help="Admit a fault: it costs the stake in question and nothing else.")
+def plead(
     context: typer.Context,
     dispute: int,
+    contract: Annotated[str | None, typer.Option(help="That the dispute is in, if several have its number.")] = None,
     rpc: Rpc = None,
     key: PayoutKey = None,
     password_file: Password = None,
     yes: Yes = False,
 ) -> None:
-    """Deny a fault, with a bond: referees decide, and who is wrong loses its bond as well."""
-    _speak(context.obj, dispute, "answer", rpc=rpc, key=(key, password_file), yes=yes)
+    with _said():
+        from gristmill_provider.courtroom import speak
 
-
-@disputes_app.command()
-def concede(
-    context: typer.Context,
-    dispute: int,
-    rpc: Rpc = None,
-    key: PayoutKey = None,
-    password_file: Password = None,
-    yes: Yes = False,
-) -> None:
-    """Admit a fault: it costs the stake in question and nothing else."""
-    _speak(context.obj, dispute, "concede", rpc=rpc, key=(key, password_file), yes=yes)
+        settings = load_config(context.obj, {"rpc_url": rpc})
+        payer = _payer(settings, key, password_file)
+        plea: Literal["answer", "concede"] = "concede" if context.info_name == "concede" else "answer"
+        speak(settings, dispute, plea, contract=contract, payer=payer, questions=Questions(yes=yes))
 
 
 @app.command()
@@ -309,17 +305,6 @@ def main() -> None:
     app()
 
 
-def _speak(
-    config: Path, dispute: int, plea: Literal["answer", "concede"], *, rpc: str | None, key: Key, yes: bool
-) -> None:
-    with _said():
-        from gristmill_provider.courtroom import knows_dispute, speak
-
-        settings = load_config(config, {"rpc_url": rpc})
-        accused = next((one for one in worked(settings) if knows_dispute(one, dispute)), settings)
-        speak(accused, dispute, plea, payer=_payer(settings, *key), yes=yes)
-
-
 def _for_each_node(settings: NodeConfig, act: Callable[[NodeConfig], None], *, named: bool = True) -> None:
     """Have every node that has worked do something, whatever is in the way of the others.
 
@@ -356,7 +341,7 @@ def _serve_as_referee(config: Path, enlist: bool, *, rpc: str | None, key: Key, 
         from gristmill_provider.courtroom import serve_as_referee
 
         settings = load_config(config, {"rpc_url": rpc})
-        serve_as_referee(settings, enlist=enlist, payer=_payer(settings, *key), yes=yes)
+        serve_as_referee(settings, enlist=enlist, payer=_payer(settings, *key), questions=Questions(yes=yes))
 
 
 def _payer(settings: NodeConfig, key: Path | None, password_file: Path | None) -> "GasPayer":

@@ -357,7 +357,8 @@ def test_nothing_is_sent_unasked(evm: Evm, owner: Owner) -> None:
     unasked = run(owner.config, "settle", "--direct", "--rpc", evm.rpc_url)
 
     assert unasked.exit_code == ExitCode.USAGE
-    assert "Nobody is there to ask. Nothing was sent. Add --yes." in unasked.stderr
+    assert "Nobody is there to ask: Settle 1 of them and collect" in unasked.stderr
+    assert "Add --yes." in unasked.stderr
     assert owner.paid == 0
 
 

@@ -72,6 +72,20 @@ class Machine:
         return self.file.absolute().parent / Path(str(self._values.get(name, default))).expanduser()
 
     @property
+    def gpus(self) -> tuple[str, ...]:
+        """UUIDs of the cards that are offered; "": the first."""
+        return (self.setting("gpu"), *(str(card.get("gpu")) for card in self._tables("more_gpus")))
+
+    def visits(self) -> "list[Machine]":
+        """This machine as each of its coordinators meets it."""
+        others = [{"ca_file": "", **table} for table in self._tables("more_coordinators")]
+        return [self, *(Machine(self.file, self._given | other) for other in others)]
+
+    def _tables(self, name: str) -> list[dict[str, Any]]:
+        found = self._values.get(name)
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+    @property
     def limits(self) -> Limits:
         config = self.config
         return config.limits if isinstance(config, NodeConfig) else Limits()

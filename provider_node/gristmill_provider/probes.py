@@ -59,7 +59,7 @@ class Machine:
     @cached_property
     def _values(self) -> dict[str, Any]:
         with suppress(OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-            return tomllib.loads(self.file.read_text()) | self._given
+            return tomllib.loads(self.file.read_text(encoding="utf-8")) | self._given
         return self._given
 
     def setting(self, name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import structlog
 import typer
 
-from gristmill_protocol.errors import BadRequest, Conflict, GristmillError
+from gristmill_protocol.errors import BadRequest, Conflict, GristmillError, NotFound
 from gristmill_provider import examination, switch
 from gristmill_provider.config import NodeConfig, load_config
 from gristmill_provider.dashboard import show_top
@@ -90,14 +90,16 @@ def up(
         "rpc_url": rpc,
         "dashboard_port": dashboard,
     }
-    if not config.exists():
-        _log_to_stderr(logging.WARNING)
-        with _said(), _resumable():
-            Onboarding(config, flags, payout=payout, questions=Questions(yes=yes)).run()
 
     def reload() -> NodeConfig:
         return load_config(config, flags)
 
+    with _said(), _resumable():
+        try:
+            reload()
+        except NotFound:
+            _log_to_stderr(logging.WARNING)
+            Onboarding(config, flags, payout=payout, questions=Questions(yes=yes)).run()
     run_until_stopped(reload)
 
 

@@ -209,12 +209,18 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> NodeC
 
     Raises:
         NotFound: no such file.
-        BadSettings: not TOML, or a setting is missing, unknown or wrong.
+        BadSettings: it cannot be read or is not TOML, or a setting is missing, unknown or wrong.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
         raise NotFound(f"There is no configuration at {path}.", todo="docs/providers.md shows one.") from err
+    except OSError as err:
+        raise BadSettings(
+            f"{path} cannot be read: {err.strerror}.",
+            effect="The settings were not taken.",
+            todo="Name the file in --config, and run this as the account that owns it.",
+        ) from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise BadSettings(f"{path} is not valid TOML: {err}.", effect="The settings were not taken.") from err
     return check_config(values | {name: value for name, value in (overrides or {}).items() if value is not None}, path)

@@ -17,6 +17,7 @@ import grpc.aio
 from docker.errors import DockerException
 
 from gristmill_protocol.errors import BadSettings, GristmillError, MissingPart, NotFound, Unavailable
+from gristmill_provider.authority import read_authority
 from gristmill_provider.config import Limits, NodeConfig, load_config
 from gristmill_provider.devices import Device, find_gpus
 from gristmill_provider.docker_runner import require_toolkit
@@ -49,7 +50,7 @@ class Machine:
 
     @property
     def is_set_up(self) -> bool:
-        return self.file.exists()
+        return not isinstance(self.config, NotFound)
 
     @cached_property
     def config(self) -> NodeConfig | GristmillError:
@@ -156,7 +157,7 @@ class Machine:
         address = self.setting("coordinator") or (terms.grpc_address if terms else "")
         if not address:
             return Unavailable("Its address is not known.", todo="Mend the coordinator's HTTP side first.")
-        return _caught(lambda: asyncio.run(_dial(Coordinator(address, self._ca_file))))
+        return _caught(lambda: asyncio.run(_dial(Coordinator(address, read_authority(self._ca_file).certificates))))
 
     def can_make_volumes(self) -> bool:
         return shutil.which("mkfs.ext4") is not None and os.path.exists("/dev/loop-control")
@@ -164,13 +165,13 @@ class Machine:
     @cached_property
     def key(self) -> KeyFiles | GristmillError:
         keystore, password = self.path("keystore", "node-key.json"), self.path("password_file", "node-password")
-        if not keystore.exists():
-            return NotFound(
-                f"There is no key at {keystore}.",
-                effect="Nothing can be signed.",
-                todo="gristmill-node up makes one; else bring it back from your copy.",
-            )
         try:
+            if not keystore.exists():
+                return NotFound(
+                    f"There is no key at {keystore}.",
+                    effect="Nothing can be signed.",
+                    todo="gristmill-node up makes one; else bring it back from your copy.",
+                )
             address = str(open_key(keystore, password).address)
         except GristmillError as err:
             return err

@@ -34,12 +34,18 @@ def load_key(path: Path, password: str) -> LocalAccount:
 
     Raises:
         NotFound: no such file.
-        WrongKey: the password does not open it, or it is no keystore.
+        WrongKey: the password does not open it, or it is no keystore, or it cannot be read.
     """
     try:
         text = path.read_text()
     except FileNotFoundError as err:
         raise NotFound(f"There is no key at {path}.", todo="Make one, or name the right file.") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise WrongKey(
+            f"The key at {path} cannot be read: {err}.",
+            effect="Nothing was signed.",
+            todo="Name a keystore, and run this as the account that owns it.",
+        ) from err
     try:
         account: LocalAccount = Account.from_key(Account.decrypt(text, password))
     except (ValueError, KeyError, TypeError) as err:

@@ -104,11 +104,11 @@ class Accusations:
             for message, finding, steps, *rest in found
         ]
 
-    def heard(self, dispute: int) -> Hearing | None:
+    def heard(self, disputes: str, dispute: int) -> Hearing | None:
         """What our own run of a dispute's segment gave; None before it."""
-        found = self._db.execute("SELECT disputes, replayed, ruled FROM hearings WHERE dispute = ?", (dispute,))
-        row = found.fetchone()
-        return None if row is None else Hearing(row[0], dispute, Replayed.model_validate_json(row[1]), row[2])
+        wanted = "SELECT replayed, ruled FROM hearings WHERE disputes = ? AND dispute = ?"
+        row = self._db.execute(wanted, (disputes, dispute)).fetchone()
+        return None if row is None else Hearing(disputes, dispute, Replayed.model_validate_json(row[0]), row[1])
 
     def hear(self, hearing: Hearing) -> None:
         row = (hearing.disputes, hearing.dispute, hearing.replayed.model_dump_json(), hearing.ruled)

@@ -38,23 +38,26 @@ class Bench:
         self._shop = workshop
         self._config = config
         self._idle = idle
-        self._at = set[int]()  # disputes that are being heard
+        self._at = set[tuple[str, int]]()  # disputes that are being heard
         self.running = 0
 
     async def hear(self, request: pb.RefereeRequest) -> None:
         """Run the segment once, and tell the digest as often as it is asked for."""
-        await self._alone(request.dispute_id, self._hear(request))
+        await self._alone(request, self._hear(request))
 
     async def rule(self, reveal: pb.RefereeReveal) -> None:
         """Compare what both sides say with our own run, and rule on chain."""
-        await self._alone(reveal.dispute_id, self._rule(reveal))
+        await self._alone(reveal, self._rule(reveal))
 
-    async def _alone(self, dispute: int, speaking: Coroutine[None, None, pb.RefereeReply]) -> None:
+    async def _alone(
+        self, about: pb.RefereeRequest | pb.RefereeReveal, speaking: Coroutine[None, None, pb.RefereeReply]
+    ) -> None:
         """Send what is to be said; one thing at a time about a dispute."""
-        if dispute in self._at:
+        dispute, key = about.dispute_id, (about.disputes, about.dispute_id)
+        if key in self._at:
             speaking.close()
             return
-        self._at.add(dispute)
+        self._at.add(key)
         try:
             reply = await speaking
         except GristmillError as err:
@@ -65,13 +68,13 @@ class Bench:
             logger.exception("hearing_broke", dispute=dispute)
             return
         finally:
-            self._at.discard(dispute)
+            self._at.discard(key)
         logger.info("referee_said", dispute=dispute, ruled=reply.ruled, reason=reply.reason)
         self._shop.link.send(pb.NodeMessage(referee=reply))
 
     async def _hear(self, request: pb.RefereeRequest) -> pb.RefereeReply:
         rows, dispute = self._shop.journal.accusations, request.dispute_id
-        heard = rows.heard(dispute)
+        heard = rows.heard(request.disputes, dispute)
         if heard is None:
             asked = read_asked(request.again, self._shop.link.market)
             require_welcome(asked, request.again.image, self._config())
@@ -88,7 +91,7 @@ class Bench:
 
     async def _rule(self, reveal: pb.RefereeReveal) -> pb.RefereeReply:
         rows, dispute = self._shop.journal.accusations, reveal.dispute_id
-        heard = rows.heard(dispute)
+        heard = rows.heard(reveal.disputes, dispute)
         if heard is None:
             raise Conflict("This node has not run the segment yet.")
         if not heard.ruled:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import structlog
 import typer
 
-from gristmill_protocol.errors import BadRequest, Conflict, GristmillError
+from gristmill_protocol.errors import BadRequest, Conflict, GristmillError, NotFound
 from gristmill_provider import examination, switch
 from gristmill_provider.config import NodeConfig, load_config
 from gristmill_provider.dashboard import show_top
@@ -24,6 +24,7 @@ from gristmill_provider.fleet import build
 from gristmill_provider.journal import worked
 from gristmill_provider.keys import new_key
 from gristmill_provider.onboarding import Onboarding
+from gristmill_provider.owner import OtherChain
 from gristmill_provider.page import beside
 from gristmill_provider.probes import Machine
 from gristmill_provider.questions import Questions
@@ -89,14 +90,16 @@ def up(
         "rpc_url": rpc,
         "dashboard_port": dashboard,
     }
-    if not config.exists():
-        _log_to_stderr(logging.WARNING)
-        with _said(), _resumable():
-            Onboarding(config, flags, payout=payout, questions=Questions(yes=yes)).run()
 
     def reload() -> NodeConfig:
         return load_config(config, flags)
 
+    with _said(), _resumable():
+        try:
+            reload()
+        except NotFound:
+            _log_to_stderr(logging.WARNING)
+            Onboarding(config, flags, payout=payout, questions=Questions(yes=yes)).run()
     run_until_stopped(reload)
 
 
@@ -135,8 +138,8 @@ def settle(
         from gristmill_provider.payday import settle_direct
 
         settings = load_config(config, {"rpc_url": rpc})
-        for one in _each_node(settings):
-            settle_direct(one, payer=_payer(settings, key, password_file), yes=yes)
+        payer, questions = _payer(settings, key, password_file), Questions(yes=yes)
+        _for_each_node(settings, lambda one: settle_direct(one, payer=payer, questions=questions))
 
 
 @disputes_app.callback(invoke_without_command=True)
@@ -147,34 +150,29 @@ def disputes(context: typer.Context, config: ConfigFile = DEFAULT_CONFIG) -> Non
         with _said():
             from gristmill_provider.courtroom import list_disputes
 
-            for one in _each_node(load_config(config, {})):
-                list_disputes(one)
+            _for_each_node(load_config(config, {}), list_disputes)
 
 
-@disputes_app.command()
-def answer(
+@disputes_app.command(
+    "answer", help="Deny a fault, with a bond: referees decide, and who is wrong loses its bond as well."
+)
+@disputes_app.command("concede", help="Admit a fault: it costs the stake in question and nothing else.")
+def plead(
     context: typer.Context,
     dispute: int,
+    contract: Annotated[str | None, typer.Option(help="That the dispute is in, if several have its number.")] = None,
     rpc: Rpc = None,
     key: PayoutKey = None,
     password_file: Password = None,
     yes: Yes = False,
 ) -> None:
-    """Deny a fault, with a bond: referees decide, and who is wrong loses its bond as well."""
-    _speak(context.obj, dispute, "answer", rpc=rpc, key=(key, password_file), yes=yes)
+    with _said():
+        from gristmill_provider.courtroom import speak
 
-
-@disputes_app.command()
-def concede(
-    context: typer.Context,
-    dispute: int,
-    rpc: Rpc = None,
-    key: PayoutKey = None,
-    password_file: Password = None,
-    yes: Yes = False,
-) -> None:
-    """Admit a fault: it costs the stake in question and nothing else."""
-    _speak(context.obj, dispute, "concede", rpc=rpc, key=(key, password_file), yes=yes)
+        settings = load_config(context.obj, {"rpc_url": rpc})
+        payer = _payer(settings, key, password_file)
+        plea: Literal["answer", "concede"] = "concede" if context.info_name == "concede" else "answer"
+        speak(settings, dispute, plea, contract=contract, payer=payer, questions=Questions(yes=yes))
 
 
 @app.command()
@@ -211,8 +209,8 @@ def earnings(
     with _said():
         from gristmill_provider.earnings import show_earnings
 
-        for one in _each_node(load_config(config, {"rpc_url": rpc}), named=not as_json):
-            show_earnings(one, as_json=as_json)
+        settings = load_config(config, {"rpc_url": rpc})
+        _for_each_node(settings, lambda one: show_earnings(one, as_json=as_json), named=not as_json)
 
 
 @app.command()
@@ -309,24 +307,35 @@ def main() -> None:
     app()
 
 
-def _speak(
-    config: Path, dispute: int, plea: Literal["answer", "concede"], *, rpc: str | None, key: Key, yes: bool
-) -> None:
-    with _said():
-        from gristmill_provider.courtroom import knows_dispute, speak
+def _for_each_node(settings: NodeConfig, act: Callable[[NodeConfig], None], *, named: bool = True) -> None:
+    """Have every node that has worked do something, whatever is in the way of the others.
 
-        settings = load_config(config, {"rpc_url": rpc})
-        accused = next((one for one in worked(settings) if knows_dispute(one, dispute)), settings)
-        speak(accused, dispute, plea, payer=_payer(settings, *key), yes=yes)
-
-
-def _each_node(settings: NodeConfig, *, named: bool = True) -> Iterator[NodeConfig]:
-    """The nodes that have worked; where there are several, each is named before what is said of it."""
+    Args:
+        named: where there are several, name each before what is said of it.
+    Raises:
+        NodeEnded: what was in the way of one; not if it is only on another chain, unless all are.
+    """
     nodes = worked(settings)
+    if len(nodes) == 1:
+        return act(nodes[0])
+    troubles, skipped = list[NodeEnded](), list[NodeEnded]()
     for one in nodes:
-        if named and len(nodes) > 1:
-            typer.echo(f"{one.gpu or 'The first card'} at {one.coordinator}:")
-        yield one
+        name = f"{one.gpu or 'The first card'} at {one.coordinator}"
+        if named:
+            typer.echo(f"{name}:")
+        try:
+            act(one)
+        except NodeEnded as ended:
+            elsewhere = isinstance(ended.reason, OtherChain)
+            (skipped if elsewhere else troubles).append(ended)
+            typer.echo(f"{'skipped' if elsewhere else 'error'}: {name}: {ended.reason}", err=True)
+    if len(skipped) == len(nodes):
+        troubles = skipped
+    if troubles:
+        several = Conflict(
+            f"There was trouble with {len(troubles)} of {len(nodes)}.", todo="The lines above say what, and what to do."
+        )
+        raise NodeEnded(max(ended.code for ended in troubles), several)
 
 
 def _serve_as_referee(config: Path, enlist: bool, *, rpc: str | None, key: Key, yes: bool) -> None:
@@ -334,7 +343,7 @@ def _serve_as_referee(config: Path, enlist: bool, *, rpc: str | None, key: Key, 
         from gristmill_provider.courtroom import serve_as_referee
 
         settings = load_config(config, {"rpc_url": rpc})
-        serve_as_referee(settings, enlist=enlist, payer=_payer(settings, *key), yes=yes)
+        serve_as_referee(settings, enlist=enlist, payer=_payer(settings, *key), questions=Questions(yes=yes))
 
 
 def _payer(settings: NodeConfig, key: Path | None, password_file: Path | None) -> "GasPayer":

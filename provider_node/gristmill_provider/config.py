@@ -1,5 +1,6 @@
 """What the owner decides: a TOML file, with flags on top."""
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from gristmill_protocol.money import parse_usd
 from gristmill_provider.rules import Price, Rules
 
 _GIB = 1024**3
+_HEAD = "# Written by `gristmill-node up`; docs/providers.md explains each setting.\n"
 _BY_DIGEST = re.compile(r"(?:\S+@)?sha256:[0-9a-f]{64}")
 
 
@@ -207,12 +209,18 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> NodeC
 
     Raises:
         NotFound: no such file.
-        BadSettings: not TOML, or a setting is missing, unknown or wrong.
+        BadSettings: it cannot be read or is not TOML, or a setting is missing, unknown or wrong.
     """
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
         raise NotFound(f"There is no configuration at {path}.", todo="docs/providers.md shows one.") from err
+    except OSError as err:
+        raise BadSettings(
+            f"{path} cannot be read: {err.strerror}.",
+            effect="The settings were not taken.",
+            todo="Name the file in --config, and run this as the account that owns it.",
+        ) from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise BadSettings(f"{path} is not valid TOML: {err}.", effect="The settings were not taken.") from err
     return check_config(values | {name: value for name, value in (overrides or {}).items() if value is not None}, path)
@@ -232,6 +240,24 @@ def check_config(values: Mapping[str, Any], path: Path) -> NodeConfig:
             effect="The settings were not taken.",
             todo="Correct it; docs/providers.md explains each setting.",
         ) from err
+
+
+def write_config(values: Mapping[str, Any], path: Path) -> NodeConfig:
+    """Write a configuration; it is there only once it was read again.
+
+    Args:
+        values: strings, whole numbers, booleans, and lists of them.
+    Raises:
+        BadSettings: a setting is missing, unknown or wrong.
+    """
+    check_config(values, path)
+    # TOML writes these as JSON does, but takes no surrogates and no bare DEL (https://toml.io/en/v1.0.0#string).
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()]
+    fresh = path.with_suffix(".new")
+    fresh.write_text(_HEAD + "".join(lines).replace("\x7f", r"\u007f"), encoding="utf-8")
+    config = load_config(fresh)
+    fresh.replace(path)
+    return config
 
 
 def is_loopback(host: str) -> bool:

@@ -17,9 +17,11 @@ from gristmill_provider.accusations import Accusation, Accusations, Plea
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.direct import chain_of
 from gristmill_provider.exit_codes import ExitCode, ends_as
+from gristmill_provider.journal import worked
 from gristmill_provider.keys import open_key
-from gristmill_provider.payday import GasPayer, open_journal, require_yes, rpc_of
+from gristmill_provider.payday import GasPayer, open_journal, rpc_of
 from gristmill_provider.pleading import court
+from gristmill_provider.questions import Questions
 
 _WIDE = 200
 
@@ -43,46 +45,49 @@ def list_disputes(config: NodeConfig) -> None:
         table.add_row(str(opened.dispute_id), amount, until, segment, words, one.pleaded or "nothing yet")
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE).print(table)
     for one in found:
-        typer.echo(f"Dispute {one.opened.dispute_id}: {one.opened.reason} {one.note}".rstrip())
+        typer.echo(f"Dispute {one.opened.dispute_id} in {one.opened.disputes}: {one.opened.reason} {one.note}".rstrip())
 
 
-def knows_dispute(config: NodeConfig, dispute: int) -> bool:
-    with closing(open_journal(config)) as journal:
-        return any(one.opened.dispute_id == dispute for one in Accusations(journal.db).all())
-
-
-def speak(config: NodeConfig, dispute: int, plea: Literal["answer", "concede"], *, payer: GasPayer, yes: bool) -> None:
+def speak(
+    settings: NodeConfig,
+    dispute: int,
+    plea: Literal["answer", "concede"],
+    *,
+    contract: str | None,
+    payer: GasPayer,
+    questions: Questions,
+) -> None:
     """Answer or concede a dispute, as the key that the provider is paid at.
 
+    Args:
+        contract: that the dispute is in; None: the only one that has such a number.
     Raises:
         NodeEnded: with the exit code that says what is in the way.
     """
+    config, accusation = _find(settings, dispute, contract)
+    if plea == "answer":
+        _require_re_run(accusation)
+    amount = format_usd(accusation.opened.amount_usd_micros)
+    question = f"{plea.capitalize()} dispute {dispute} at {config.coordinator}, over {amount} USD of the bond?"
     with closing(open_journal(config)) as journal:
-        rows, markets = Accusations(journal.db), journal.markets()
-        accusation = _find(rows, dispute)
-        if plea == "answer" and not accusation.steps:
-            raise BadRequest(
-                "This node has not run the segment again, so there is nothing to answer with.",
-                effect="Nothing was sent.",
-                todo="Let the node run; it runs it as soon as it has a free slot.",
-            )
-        amount = format_usd(accusation.opened.amount_usd_micros)
-        question = f"{plea.capitalize()} dispute {dispute}, over {amount} USD of the bond?"
-        with ends_as(ExitCode.CHAIN), chain_of(markets, rpc_of(config)) as w3:
+        with ends_as(ExitCode.CHAIN), chain_of(journal.markets(), rpc_of(config)) as w3:
             with ends_as(ExitCode.KEY):
                 key = open_key(payer.keystore, payer.password_file)
             at = court(config, w3, key, accusation.opened)
             at.require_turn()
-            require_yes(question, yes=yes)
+            questions.confirm(question)
             if plea == "answer":
                 at.answer(accusation.evidence)
             else:
                 at.concede()
-        _note(rows, accusation, "answered" if plea == "answer" else "conceded")
-    typer.echo(f"Dispute {dispute} is {'answered; referees will be drawn' if plea == 'answer' else 'conceded'}.")
+        pleaded: Plea = "answered" if plea == "answer" else "conceded"
+        fresh = Accusation(accusation.opened, accusation.finding, accusation.steps, pleaded)
+        Accusations(journal.db).write(fresh)
+    done = "answered; referees will be drawn" if plea == "answer" else "conceded"
+    typer.echo(f"Dispute {dispute} at {config.coordinator} is {done}.")
 
 
-def serve_as_referee(config: NodeConfig, *, enlist: bool, payer: GasPayer, yes: bool) -> None:
+def serve_as_referee(config: NodeConfig, *, enlist: bool, payer: GasPayer, questions: Questions) -> None:
     """Take a referee's seat in the Registry, or leave it.
 
     Raises:
@@ -95,8 +100,7 @@ def serve_as_referee(config: NodeConfig, *, enlist: bool, payer: GasPayer, yes: 
     with ends_as(ExitCode.CHAIN), chain_of(markets, rpc_of(config)) as w3:
         with ends_as(ExitCode.KEY):
             sender = Sender(w3, open_key(payer.keystore, payer.password_file))
-        question = f"{'Become' if enlist else 'Stop being'} a referee as provider {config.provider_id}?"
-        require_yes(question, yes=yes)
+        questions.confirm(f"{'Become' if enlist else 'Stop being'} a referee as provider {config.provider_id}?")
         chain_id = w3.eth.chain_id
         for address in sorted({one.registry.contract for one in markets if one.registry.chain_id == chain_id}):
             registry = Registry(w3, address)
@@ -104,12 +108,35 @@ def serve_as_referee(config: NodeConfig, *, enlist: bool, payer: GasPayer, yes: 
     typer.echo("This provider may be drawn to judge disputes." if enlist else "This provider judges no disputes.")
 
 
-def _find(rows: Accusations, dispute: int) -> Accusation:
-    for one in rows.all():
-        if one.opened.dispute_id == dispute:
-            return one
-    raise NotFound(f"This node knows of no dispute {dispute}.", todo="gristmill-node disputes lists them.")
+def _require_re_run(accusation: Accusation) -> None:
+    if not accusation.steps:
+        raise BadRequest(
+            "This node has not run the segment again, so there is nothing to answer with.",
+            effect="Nothing was sent.",
+            todo="Let the node run; it runs it as soon as it has a free slot.",
+        )
 
 
-def _note(rows: Accusations, accusation: Accusation, plea: Plea) -> None:
-    rows.write(Accusation(accusation.opened, accusation.finding, accusation.steps, plea))
+def _find(settings: NodeConfig, dispute: int, contract: str | None) -> tuple[NodeConfig, Accusation]:
+    """The accusation under a number, and the node that is accused; numbers are each contract's own.
+
+    Raises:
+        NotFound: there is none.
+        BadRequest: there are several.
+    """
+    found = list[tuple[NodeConfig, Accusation]]()
+    for node in worked(settings):
+        with closing(open_journal(node)) as journal:
+            found += [(node, one) for one in Accusations(journal.db).all() if one.opened.dispute_id == dispute]
+    places = {one.opened.disputes.lower(): f"{one.opened.disputes} (at {node.coordinator})" for node, one in found}
+    if contract is not None:
+        found = [(node, one) for node, one in found if one.opened.disputes.lower() == contract.lower()]
+    elif len(places) > 1:
+        raise BadRequest(
+            f"Several contracts have a dispute {dispute}: {', '.join(places.values())}.",
+            effect="Nothing was sent.",
+            todo="Add --contract ADDRESS.",
+        )
+    if not found:
+        raise NotFound(f"This node knows of no dispute {dispute}.", todo="gristmill-node disputes lists them.")
+    return max(found, key=lambda pair: len(pair[1].steps))  # where several cards heard of it: who ran it again

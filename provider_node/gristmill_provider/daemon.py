@@ -1,7 +1,6 @@
 """One node run: measure the machine, offer it to a coordinator, work until the owner says stop."""
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from gristmill_protocol.progress import Failed, Probed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
 from gristmill_provider.attempt import Workshop
+from gristmill_provider.authority import Authority
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode, ends_as
 from gristmill_provider.journal import JOURNAL, Journal
@@ -44,6 +44,7 @@ class Node:
 
     Args:
         station: the device; shared with nodes that sell it elsewhere.
+        authority: vouches for the coordinator.
         transport: carries the artifact requests instead of the network.
     """
 
@@ -53,6 +54,7 @@ class Node:
         station: Station,
         *,
         key: LocalAccount,
+        authority: Authority,
         node_id: str,
         runner: Runner,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -62,6 +64,7 @@ class Node:
         self._config = config
         self._station = station
         self._key = key
+        self._authority = authority
         self._runner = runner
         self._transport = transport
         self._clock = clock
@@ -195,7 +198,7 @@ class Node:
         )
         artifacts = ArtifactClient(cache, http, token=lambda: link.token)
         link = Link(
-            Coordinator(self._config.coordinator, self._config.ca_file),
+            Coordinator(self._config.coordinator, self._authority.certificates),
             hello=self._hello(),
             key=self._key,
             journal=journal,
@@ -241,11 +244,9 @@ class Node:
         return self._config.state_dir / "tasks"
 
     def _http(self) -> httpx.AsyncClient:
-        ca_file = self._config.ca_file
-        verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
         limits = self._config.limits
         paced = PacedTransport(
-            self._transport or httpx.AsyncHTTPTransport(verify=verify),
+            self._transport or httpx.AsyncHTTPTransport(verify=self._authority.verify),
             download=Pace(limits.download_mbit),
             upload=Pace(limits.upload_mbit),
         )

@@ -1,7 +1,8 @@
 """What a node does about an accusation: it runs the segment once more and goes by what comes out.
 
 If that is not what it signed, it concedes: contesting would lose a bond as well. If it is, it answers with a bond, if
-its owner lets it. What it cannot do by itself it says, with the time until which its owner can.
+its owner lets it. What it cannot do by itself it says, with the time until which its owner can; so where other bits
+prove nothing, since driver or image are not those of then.
 """
 
 import asyncio
@@ -77,6 +78,8 @@ class Defence:
             record = self._own_record(opened)
             replayed = await self._rerun(opened, record)
             finding: Finding = "right" if _same(record, replayed) else "wrong"
+            if finding == "wrong" and record.numeric_class != self._shop.numeric_class:
+                raise Conflict("This machine computes otherwise than when it did the work.")
             found = replace(accusation, finding=finding, steps=replayed.step_roots)
         except Unavailable as err:  # of now: it is tried again when it is told again
             found = replace(accusation, note=_for_owner(err.what, opened))

@@ -13,9 +13,9 @@ from web3.exceptions import Web3Exception
 
 from gristmill_contracts.ledger import Ledger, Recipe
 from gristmill_contracts.node import Sender, connect
-from gristmill_protocol.errors import BadRequest, ChainUnavailable
+from gristmill_protocol.errors import ChainUnavailable
 from gristmill_protocol.money import split_line
-from gristmill_provider.owner import Market
+from gristmill_provider.owner import Market, OtherChain
 from gristmill_provider.payables import Payable
 
 
@@ -63,7 +63,7 @@ def chain_of(markets: Sequence[Market], rpc_url: str) -> Iterator[Web3]:
 
     Raises:
         ChainUnavailable: nobody answers, or not as a node with our contracts would; also from the block.
-        BadRequest: it is another chain.
+        OtherChain: it is another chain.
     """
     w3 = connect(rpc_url)
     try:
@@ -154,7 +154,7 @@ def _require_contracts(w3: Web3, markets: Sequence[Market], rpc_url: str) -> Non
     here = {market.ledger.contract for market in markets if market.ledger.chain_id == chain_id}
     if not here:
         known = " or ".join(sorted({str(market.ledger.chain_id) for market in markets}))
-        raise BadRequest(
+        raise OtherChain(
             f"The node at {rpc_url} is on chain {chain_id}, and this machine worked on chain {known}.",
             effect="Nothing was sent.",
             todo=f"Name a node of chain {known} with --rpc.",

@@ -23,7 +23,7 @@ from gristmill_protocol.progress import TrainerEvent
 from gristmill_provider.config import Limits
 from gristmill_provider.images import is_here
 from gristmill_provider.runner import MAX_LINE_BYTES, Ended, Kind, Run, parse_event
-from gristmill_provider.sandbox import WORK, Engine, container
+from gristmill_provider.sandbox import MIN_DOCKER_API, WORK, Engine, container
 from gristmill_provider.volume import make_room, take_back
 
 logger = structlog.get_logger(__name__)
@@ -40,7 +40,6 @@ _EMPTY_S = 300
 
 # Older ones let an image take over the host (CVE-2025-23266).
 MIN_TOOLKIT = (1, 17, 8)
-_OLDEST_API = (1, 41)  # Docker 20.10: the first with private cgroup namespaces
 
 _KILLED = 137
 _KILLED_LOOKS = 5
@@ -259,7 +258,7 @@ def knows_card(spec_dirs: Sequence[str], gpu_uuid: str) -> bool:
 
 def _engine(client: Any, runtime: str, gpu_uuid: str | None) -> Engine:
     version, about = client.api.api_version, client.info()
-    if tuple(map(int, version.split("."))) < _OLDEST_API:
+    if tuple(map(int, version.split("."))) < MIN_DOCKER_API:
         raise _unusable(f"The Docker engine is too old: its API is {version}, 1.41 (Docker 20.10) is needed.")
     if runtime not in about.get("Runtimes", {}):
         raise MissingPart(

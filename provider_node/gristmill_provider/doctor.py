@@ -12,8 +12,8 @@ from gristmill_protocol.errors import GristmillError
 from gristmill_protocol.money import format_usd
 from gristmill_provider.config import Limits
 from gristmill_provider.devices import Device
-
-MIN_DOCKER_API = (1, 41)  # Docker 20.10
+from gristmill_provider.owner import OtherChain
+from gristmill_provider.sandbox import MIN_DOCKER_API
 
 _GIB = 1024**3
 _CLOCK_FINE_S = 10
@@ -189,7 +189,7 @@ def rights(*, root: bool, can_make_volumes: bool) -> Finding:
     name = "limit on disk use"
     effect = "What a job writes has no limit: it could fill the disk of state_dir."
     if not root:
-        todo = "Run the node as root (gristmill-node service install does), or keep state_dir on a disk of its own."
+        todo = "Run it as root (gristmill-node service install --user root), or keep state_dir on a disk of its own."
         return Finding(name, Level.WARNING, "The node is not root, and only root can mount.", effect, todo)
     if not can_make_volumes:
         return Finding(
@@ -219,6 +219,8 @@ def registration(found: Registration | GristmillError, *, node_key: str) -> Find
     node_key: address of the node's key; "": unknown.
     """
     name = "registration"
+    if isinstance(found, OtherChain):  # with coordinators on two chains that is so for one of them
+        return Finding(name, Level.WARNING, found.what, "Whether this machine is registered is not known.", found.todo)
     if isinstance(found, GristmillError):
         return _problem(name, found)
     provider, effect = found.provider_id, "The coordinator refuses this node."

@@ -24,18 +24,21 @@ def examine(machine: Machine) -> Iterator[Finding]:
     """What was found, check by check."""
     yield _settings(machine)
     cpu = bool(machine.setting("cpu"))
-    for wanted in (machine.setting("gpu"), *(machine.setting("more_gpus") or ())):
+    for wanted in machine.gpus:
         yield doctor.card([] if cpu else machine.cards, wanted=wanted, cpu=cpu)
     if machine.sandboxed:
         yield from _sandbox(machine, cpu=cpu)
     yield doctor.room(machine.rooms(), machine.limits)
+    visits = machine.visits()
     if machine.setting("coordinator_url") or machine.is_set_up:
-        yield from _coordinator(machine)
+        for visit in visits:
+            yield from _coordinator(visit)
     if machine.is_set_up:
         key = machine.key
         yield doctor.key(key)
         node_key = key.address if isinstance(key, KeyFiles) else ""
-        yield doctor.registration(_on_chain(machine), node_key=node_key)
+        for visit in visits:
+            yield doctor.registration(_on_chain(visit), node_key=node_key)
     if isinstance(machine.config, NodeConfig):
         yield _price(machine, machine.config)
 

@@ -10,6 +10,7 @@ import structlog
 
 from gristmill_protocol.errors import GristmillError
 from gristmill_protocol.ids import new_id, node_prefix
+from gristmill_provider.authority import read_authority
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.daemon import Node
 from gristmill_provider.devices import Card, Device, find_cpu, find_gpu
@@ -38,18 +39,21 @@ def build(
         reload: reads the configuration again.
         transport: carries the artifact requests instead of the network.
     Raises:
-        NodeEnded: the key or a device is missing.
+        NodeEnded: the key, a device or an authority is missing.
     """
     with ends_as(ExitCode.KEY):
         key = open_key(config.keystore, config.password_file)
     fleet = Fleet(config.state_dir, reload=reload or (lambda: config))
     for one in config.nodes():
+        with ends_as(ExitCode.USAGE):
+            authority = read_authority(one.ca_file)
         with ends_as(ExitCode.DEVICE):
             device = find_cpu(one.limits.memory_bytes) if one.cpu else find_gpu(one.gpu)
         node_id = _node_id(one.state_dir, key.address)
         chosen = runner or _runner(one, node_id, device.uuid)
         station = fleet.station(device, one, look_every_s)
-        fleet.add(Node(one, station, key=key, node_id=node_id, runner=chosen, transport=transport), chosen)
+        node = Node(one, station, key=key, authority=authority, node_id=node_id, runner=chosen, transport=transport)
+        fleet.add(node, chosen)
     return fleet
 
 

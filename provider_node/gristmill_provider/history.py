@@ -9,8 +9,8 @@ from gristmill_protocol.errors import NotFound
 from gristmill_protocol.incidents import Incident
 
 _REMEMBER_S = 90 * 86_400
-# A span that was not written for longer than this had ended: the node was off.
-_GAP_S = 180
+# Spans are written once a minute: one that was not for longer than this had ended, and the node was off.
+GAP_S = 180
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS incidents (
@@ -96,12 +96,12 @@ class History:
     def note(self, cause: str, reason: str, now_s: float) -> None:
         """Say what the device is at now: the last span grows, or another begins."""
         last = self._db.execute("SELECT from_s, to_s, cause, reason FROM spans ORDER BY rowid DESC LIMIT 1").fetchone()
-        if last is not None and (last[2], last[3]) == (cause, reason) and 0 <= now_s - last[1] <= _GAP_S:
+        if last is not None and (last[2], last[3]) == (cause, reason) and 0 <= now_s - last[1] <= GAP_S:
             self._db.execute("UPDATE spans SET to_s = ? WHERE from_s = ?", (now_s, last[0]))
             return
         with self._db:
             self._db.execute("BEGIN")
-            if last is not None and 0 <= now_s - last[1] <= _GAP_S:
+            if last is not None and 0 <= now_s - last[1] <= GAP_S:
                 self._db.execute("UPDATE spans SET to_s = ? WHERE from_s = ?", (now_s, last[0]))
             self._db.execute("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?)", (now_s, now_s, cause, reason))
 

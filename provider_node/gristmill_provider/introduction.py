@@ -1,6 +1,5 @@
 """What a coordinator says to anybody over HTTP: of itself, of its market, and what time it is there."""
 
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gristmill_protocol.api import HealthView, InfoView, NodeTerms, OfferView
 from gristmill_protocol.errors import GristmillError, Unavailable
+from gristmill_provider.authority import read_authority
 
 _TIMEOUT_S = 10
 _OFFERS = TypeAdapter(list[OfferView])
@@ -58,6 +58,7 @@ class Front:
     def greet(self) -> Greeting:
         """Raises:
         Unavailable: it cannot be reached, or is no coordinator; says why in words.
+        BadSettings: the ca_file cannot be read.
         """
         answer = self._get("/v1/info")
         try:
@@ -72,7 +73,7 @@ class Front:
         """Every offer, cheapest first.
 
         Raises:
-            Unavailable: as greet().
+            Unavailable, BadSettings: as greet().
         """
         answer = self._get("/v1/market")
         try:
@@ -84,7 +85,7 @@ class Front:
         """How many jobs wait for a machine.
 
         Raises:
-            Unavailable: as greet().
+            Unavailable, BadSettings: as greet().
         """
         answer = self._get("/v1/health")
         try:
@@ -93,8 +94,8 @@ class Front:
             raise self._strange() from err
 
     def _get(self, path: str) -> httpx.Response:
+        verify = read_authority(self._ca_file).verify
         try:
-            verify = ssl.create_default_context(cafile=str(self._ca_file)) if self._ca_file else True
             with httpx.Client(timeout=_TIMEOUT_S, verify=verify, transport=self._transport) as http:
                 return http.get(self._url.rstrip("/") + path).raise_for_status()
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as err:

@@ -16,13 +16,14 @@ from gristmill_contracts.onboarding import add_provider, equip_provider, make_te
 from gristmill_contracts.registry import Registry
 from gristmill_contracts.test_usd import TestUSD
 from gristmill_protocol.api import InfoView
-from gristmill_protocol.errors import BadSettings, ChainUnavailable, Unavailable
+from gristmill_protocol.errors import ChainUnavailable, Unavailable
 from gristmill_protocol.money import format_usd
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.doctor import Registration
 from gristmill_provider.exit_codes import ExitCode, ends_as
 from gristmill_provider.introduction import Front
 from gristmill_provider.keys import open_key
+from gristmill_provider.owner import OtherChain
 from gristmill_provider.payday import rpc_of
 from gristmill_provider.questions import Questions
 
@@ -65,7 +66,7 @@ def chain_at(rpc_url: str, contracts: InfoView) -> Web3:
 
     Raises:
         ChainUnavailable: the node does not answer, or not with these contracts.
-        BadSettings: it is on another chain.
+        OtherChain: it is on another chain.
     """
     w3 = connect(rpc_url)
     try:
@@ -74,7 +75,7 @@ def chain_at(rpc_url: str, contracts: InfoView) -> Web3:
     except Web3Exception as err:
         raise ChainUnavailable(f"The node at {rpc_url} gave an answer that makes no sense: {err}.") from err
     if chain_id != contracts.chain_id:
-        raise BadSettings(
+        raise OtherChain(
             f"The node at {rpc_url} is on chain {chain_id}; the coordinator settles on {contracts.chain_id}.",
             effect="Nothing was sent.",
             todo=f"Name a node of chain {contracts.chain_id} with --rpc.",
@@ -92,7 +93,7 @@ def registration_of(rpc_url: str, contracts: InfoView, provider_id: int) -> Regi
     """What the chain says of a provider.
 
     Raises:
-        ChainUnavailable, BadSettings: as chain_at.
+        ChainUnavailable, OtherChain: as chain_at.
     """
     registry = Registry(chain_at(rpc_url, contracts), contracts.registry)
     return Registration(
@@ -120,7 +121,7 @@ class Enrolment:
     @staticmethod
     def begin(rpc_url: str, key: LocalAccount, contracts: InfoView, provider_id: int | None) -> "Enrolment":
         """Raises:
-        ChainUnavailable, BadSettings: as chain_at.
+        ChainUnavailable, OtherChain: as chain_at.
         """
         return Enrolment(Sender(chain_at(rpc_url, contracts), key), contracts, provider_id)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from gristmill_protocol.errors import NotFound
+from gristmill_protocol.errors import NotFound, WrongKey
 from gristmill_protocol.keystore import create_key, load_key
 
 
@@ -28,12 +28,18 @@ def open_key(keystore: Path, password_file: Path) -> LocalAccount:
 
     Raises:
         NotFound: one of the files is missing.
-        WrongKey: the password does not open it, or it is no keystore.
+        WrongKey: the password does not open it, it is no keystore, or one of the files cannot be read.
     """
     try:
         password = password_file.read_text().rstrip("\r\n")
     except FileNotFoundError as err:
         raise NotFound(
             f"There is no password at {password_file}.", todo="Name the right file in password_file."
+        ) from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise WrongKey(
+            f"The password at {password_file} cannot be read: {err}.",
+            effect="Nothing was signed.",
+            todo="Name the right file in password_file, and run this as the account that owns it.",
         ) from err
     return load_key(keystore, password)

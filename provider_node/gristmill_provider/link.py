@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -44,21 +43,21 @@ class Coordinator:
 
     Args:
         address: host:port; TLS, unless it is this very machine.
-        ca_file: certificate authority; None: the public ones.
+        certificates: of its authority, PEM; None: the public ones.
         retry_s: shortest and longest pause between tries; each is doubled, and up to half of it taken off by chance.
     """
 
     address: str
-    ca_file: Path | None = None
+    certificates: bytes | None = None
     retry_s: tuple[float, float] = (0.5, 30.0)
 
 
 def open_channel(coordinator: Coordinator) -> grpc.aio.Channel:
     """A channel to it; nothing is dialled yet."""
-    address, ca_file = coordinator.address, coordinator.ca_file
+    address = coordinator.address
     if address.startswith("unix:") or is_loopback(address.rpartition(":")[0]):
         return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(ca_file.read_bytes() if ca_file else None)
+    credentials = grpc.ssl_channel_credentials(coordinator.certificates)
     return grpc.aio.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
 
 

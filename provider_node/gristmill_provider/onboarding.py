@@ -17,7 +17,7 @@ from eth_utils.address import is_address
 from gristmill_protocol.api import InfoView, NodeTerms
 from gristmill_protocol.errors import BadRequest, BadSettings, MissingPart
 from gristmill_protocol.money import format_usd, parse_usd
-from gristmill_provider.config import NodeConfig, check_config
+from gristmill_provider.config import NodeConfig, check_config, write_config
 from gristmill_provider.devices import Device, find_gpu
 from gristmill_provider.exit_codes import ExitCode, NodeEnded, ends_as
 from gristmill_provider.fleet import build
@@ -28,7 +28,6 @@ from gristmill_provider.questions import Questions
 from gristmill_provider.rules import Price, electricity_usd_micros_per_hour
 
 _ELECTRICITY_USD = "0.30"
-_HEAD = "# Written by `gristmill-node up`; docs/providers.md explains each setting.\n"
 
 
 class Onboarding:
@@ -199,20 +198,21 @@ class Onboarding:
         _say(f"Registered     as provider {values['provider_id']}, paid at {payout or key.address}")
 
     def _write(self) -> None:
-        config = self._checked()
-        values = {name: self._draft.values[name] for name in NodeConfig.model_fields if name in self._draft.values}
-        # TOML and JSON agree on strings, integers, booleans and lists.
-        lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
-        self._config.write_text(_HEAD + "".join(lines))
+        with ends_as(ExitCode.USAGE):
+            config = write_config(self._settings, self._config)
         self._draft.forget()
         _say(f"Written        {self._config}; its state is in {config.state_dir}")
         _say(f"Look at it     gristmill-node top --config {self._config}")
         _say(f"Keep it up     gristmill-node service install --config {self._config}\n")
 
     def _checked(self, **changes: object) -> NodeConfig:
-        values = {name: value for name, value in self._draft.values.items() if name in NodeConfig.model_fields}
         with ends_as(ExitCode.USAGE):
-            return check_config({**values, **changes}, self._config)
+            return check_config({**self._settings, **changes}, self._config)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What of the draft belongs into the file."""
+        return {name: self._draft.values[name] for name in NodeConfig.model_fields if name in self._draft.values}
 
 
 class _Draft:

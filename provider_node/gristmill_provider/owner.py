@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from gristmill_protocol.errors import BadRequest, NotAllowed
+from gristmill_protocol.errors import BadRequest, BadSettings, NotAllowed
 from gristmill_protocol.jobs import JobSpec, Order, SignedOrder, SignedReservation, TrainTask
 from gristmill_protocol.money import cost_usd_micros, earned
 from gristmill_protocol.signing import (
@@ -24,6 +24,10 @@ _TIME_TO_SETTLE_S = 86_400
 
 # Ids become names of folders.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+class OtherChain(BadSettings):
+    """The contracts that the node deals with are on another chain than the one that was asked."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from web3 import Web3
 
 from gristmill_contracts.ledger import Ledger
 from gristmill_contracts.node import Sender
-from gristmill_protocol.errors import BadRequest, BadSettings, Conflict
+from gristmill_protocol.errors import BadSettings, Conflict
 from gristmill_protocol.money import format_usd
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.direct import Claim, Standing, chain_of, collect, settle, survey
@@ -22,6 +22,7 @@ from gristmill_provider.exit_codes import ExitCode, NodeEnded, ends_as
 from gristmill_provider.journal import JOURNAL
 from gristmill_provider.keys import open_key
 from gristmill_provider.payables import Payables
+from gristmill_provider.questions import Questions
 
 _WIDE = 200
 
@@ -43,7 +44,7 @@ class GasPayer:
     password_file: Path
 
 
-def settle_direct(config: NodeConfig, *, payer: GasPayer, yes: bool) -> None:
+def settle_direct(config: NodeConfig, *, payer: GasPayer, questions: Questions) -> None:
     """Settle what the journal holds without the coordinator.
 
     Raises:
@@ -60,7 +61,7 @@ def settle_direct(config: NodeConfig, *, payer: GasPayer, yes: bool) -> None:
             claims = survey(w3, owed)
             _print_claims(claims)
             ledgers = {market.ledger.contract for market in markets if market.ledger.chain_id == chain_id}
-            refused = _pay(w3, claims, sorted(ledgers), config.provider_id, payer=payer, yes=yes)
+            refused = _pay(w3, claims, sorted(ledgers), config.provider_id, payer=payer, questions=questions)
         for claim in claims:
             settled = claim.standing is Standing.READY and claim.payable.job_id not in refused
             if settled or claim.standing is Standing.PAID:
@@ -92,7 +93,7 @@ def rpc_of(config: NodeConfig) -> str:
 
 
 def _pay(
-    w3: Web3, claims: Sequence[Claim], ledgers: Sequence[str], provider: int, *, payer: GasPayer, yes: bool
+    w3: Web3, claims: Sequence[Claim], ledgers: Sequence[str], provider: int, *, payer: GasPayer, questions: Questions
 ) -> dict[str, str]:
     """Settle what is ready and collect what is credited; job id -> why the contract refused it."""
     ready = [claim for claim in claims if claim.standing is Standing.READY]
@@ -101,7 +102,7 @@ def _pay(
         return {}
     with ends_as(ExitCode.KEY):
         sender = Sender(w3, open_key(payer.keystore, payer.password_file))
-    require_yes(f"Settle {len(ready)} of them and collect, with {sender.address} paying for gas?", yes=yes)
+    questions.confirm(f"Settle {len(ready)} of them and collect, with {sender.address} paying for gas?")
     refused = {}
     for claim in ready:
         try:
@@ -114,17 +115,6 @@ def _pay(
         if collected:
             typer.echo(f"Collected {format_usd(collected)} USD; it is at {ledger.payee(provider).payout}.")
     return refused
-
-
-def require_yes(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        unasked = BadRequest("Nobody is there to ask.", effect="Nothing was sent.", todo="Add --yes.")
-        raise NodeEnded(ExitCode.USAGE, unasked)
-    if not typer.confirm(question, err=True):
-        typer.echo("Nothing was sent.")
-        raise typer.Exit(ExitCode.STOPPED)
 
 
 def _print_claims(claims: Iterable[Claim]) -> None:

@@ -17,6 +17,7 @@ import grpc.aio
 from docker.errors import DockerException
 
 from gristmill_protocol.errors import BadSettings, GristmillError, MissingPart, NotFound, Unavailable
+from gristmill_provider.authority import read_authority
 from gristmill_provider.config import Limits, NodeConfig, load_config
 from gristmill_provider.devices import Device, find_gpus
 from gristmill_provider.docker_runner import require_toolkit
@@ -49,7 +50,7 @@ class Machine:
 
     @property
     def is_set_up(self) -> bool:
-        return self.file.exists()
+        return not isinstance(self.config, NotFound)
 
     @cached_property
     def config(self) -> NodeConfig | GristmillError:
@@ -59,7 +60,7 @@ class Machine:
     @cached_property
     def _values(self) -> dict[str, Any]:
         with suppress(OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-            return tomllib.loads(self.file.read_text()) | self._given
+            return tomllib.loads(self.file.read_text(encoding="utf-8")) | self._given
         return self._given
 
     def setting(self, name: str) -> Any:
@@ -70,6 +71,20 @@ class Machine:
     def path(self, name: str, default: str) -> Path:
         """A file or folder that the settings name, or that setting up would make."""
         return self.file.absolute().parent / Path(str(self._values.get(name, default))).expanduser()
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """UUIDs of the cards that are offered; "": the first."""
+        return (self.setting("gpu"), *(str(card.get("gpu")) for card in self._tables("more_gpus")))
+
+    def visits(self) -> "list[Machine]":
+        """This machine as each of its coordinators meets it."""
+        others = [{"ca_file": "", **table} for table in self._tables("more_coordinators")]
+        return [self, *(Machine(self.file, self._given | other) for other in others)]
+
+    def _tables(self, name: str) -> list[dict[str, Any]]:
+        found = self._values.get(name)
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
     @property
     def limits(self) -> Limits:
@@ -142,7 +157,7 @@ class Machine:
         address = self.setting("coordinator") or (terms.grpc_address if terms else "")
         if not address:
             return Unavailable("Its address is not known.", todo="Mend the coordinator's HTTP side first.")
-        return _caught(lambda: asyncio.run(_dial(Coordinator(address, self._ca_file))))
+        return _caught(lambda: asyncio.run(_dial(Coordinator(address, read_authority(self._ca_file).certificates))))
 
     def can_make_volumes(self) -> bool:
         return shutil.which("mkfs.ext4") is not None and os.path.exists("/dev/loop-control")
@@ -150,13 +165,13 @@ class Machine:
     @cached_property
     def key(self) -> KeyFiles | GristmillError:
         keystore, password = self.path("keystore", "node-key.json"), self.path("password_file", "node-password")
-        if not keystore.exists():
-            return NotFound(
-                f"There is no key at {keystore}.",
-                effect="Nothing can be signed.",
-                todo="gristmill-node up makes one; else bring it back from your copy.",
-            )
         try:
+            if not keystore.exists():
+                return NotFound(
+                    f"There is no key at {keystore}.",
+                    effect="Nothing can be signed.",
+                    todo="gristmill-node up makes one; else bring it back from your copy.",
+                )
             address = str(open_key(keystore, password).address)
         except GristmillError as err:
             return err

@@ -32,7 +32,7 @@ class Questions:
         return str(typer.prompt(question, default=default, err=True)).strip()
 
     def confirm(self, question: str) -> None:
-        """Go on only with a yes.
+        """Go on only with a yes, which is typed: what is sent cannot be taken back.
 
         Raises:
             NodeEnded: nobody is there.
@@ -41,7 +41,7 @@ class Questions:
         if self._yes:
             return
         self._require_somebody(question, todo="Add --yes.")
-        if not typer.confirm(question, err=True, default=True):
+        if not typer.confirm(question, err=True, default=None):
             typer.echo("Nothing was sent.", err=True)
             raise typer.Exit(ExitCode.STOPPED)
 

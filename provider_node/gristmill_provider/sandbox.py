@@ -16,6 +16,7 @@ from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
 from gristmill_provider.config import Limits
 
+MIN_DOCKER_API = (1, 41)  # Docker 20.10: the first with private cgroup namespaces
 USER_ID = 10001  # owns nothing on the host
 WORK = "/work"  # the task folder, read-only but for its out/
 

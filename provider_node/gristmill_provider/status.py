@@ -6,14 +6,13 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from gristmill_protocol.api import OfferView
-from gristmill_provider.history import Span
+from gristmill_provider.history import GAP_S, Span
 from gristmill_provider.rules import Price, electricity_usd_micros_per_hour
 
 WORKING = "working"
 
 _HOUR_S = 3600
 _WORTH_TELLING_S = 30
-_GAP_S = 180  # spans are written once a minute: a longer one without any means that no node ran
 _WORDS = {"no_work": "No work that fits this card at this price has come.", WORKING: "Working"}
 
 
@@ -191,5 +190,5 @@ def _gaps(spans: Sequence[Span], now_s: float) -> Iterable[Span]:
     """The times between spans, and since the last one, in which no node ran."""
     for index, span in enumerate(spans):
         ends_s = spans[index + 1].from_s if index + 1 < len(spans) else now_s
-        if ends_s - span.to_s > _GAP_S:
+        if ends_s - span.to_s > GAP_S:
             yield Span(span.to_s, ends_s, "off", "The node did not run.")

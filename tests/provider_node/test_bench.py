@@ -38,6 +38,12 @@ def answer(**changes: Any) -> dict[str, Any]:
     return OURS.model_copy(update=changes).model_dump(mode="json")
 
 
+def reveal_of(contract: str) -> pb.RefereeReveal:
+    documents = [record(**ELSE), answer()]
+    return pb.RefereeReveal(dispute_id=5, disputes=contract, documents_json=json.dumps(documents))
+
+
+CONTRACT = "0x" + "d1" * 20
 ELSE, THIRD = {"state_root": "ee" * 32}, {"state_root": "dd" * 32}
 
 
@@ -61,8 +67,8 @@ def test_whose_word_a_run_bears_out(documents: list[object], ruling: str) -> Non
 async def test_a_referee_tells_its_digest_before_it_is_shown_anything(
     coordinator: ScriptedCoordinator, running: Running
 ) -> None:
-    request = pb.RefereeRequest(dispute_id=5, disputes="0x" + "d1" * 20, again=audit("hearing_5"))
-    reveal = pb.RefereeReveal(dispute_id=5, documents_json=json.dumps([record(**ELSE), answer()]))
+    request = pb.RefereeRequest(dispute_id=5, disputes=CONTRACT, again=audit("hearing_5"))
+    reveal = reveal_of(CONTRACT)
     async with running():
         coordinator.say(referee_reveal=reveal)
         [early] = await coordinator.expect("referee")
@@ -74,3 +80,16 @@ async def test_a_referee_tells_its_digest_before_it_is_shown_anything(
     assert "has not run the segment" in early.reason
     assert told.digest == digest_of(OURS)
     assert (ruled.ruled, "has not said which contract" in ruled.reason) == ("", True)
+
+
+@pytest.mark.slow
+async def test_a_number_is_another_dispute_in_another_contract(
+    coordinator: ScriptedCoordinator, running: Running
+) -> None:
+    async with running():
+        coordinator.say(referee=pb.RefereeRequest(dispute_id=5, disputes=CONTRACT, again=audit("hearing_5")))
+        await coordinator.expect("referee")
+        coordinator.say(referee_reveal=reveal_of("0x" + "d2" * 20))
+        _, told = await coordinator.expect("referee", 2)
+
+    assert "has not run the segment" in told.reason

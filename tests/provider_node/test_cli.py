@@ -36,6 +36,10 @@ def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
     [
         ({"slots": 0}, ExitCode.USAGE, "slots"),
         ({"password_file": "/none"}, ExitCode.KEY, "There is no password at /none."),
+        ({"password_file": "/"}, ExitCode.KEY, "The password at / cannot be read: "),
+        ({"keystore": "/"}, ExitCode.KEY, "The key at / cannot be read: "),
+        ({"ca_file": "/none"}, ExitCode.USAGE, "No certificate can be read from /none: No such file or directory."),
+        ({"ca_file": "/dev/null"}, ExitCode.USAGE, "No certificate can be read from /dev/null: "),
         ({"cpu": False}, ExitCode.DEVICE, "set cpu = true"),
         (
             {"backend": "docker", "image": "t@sha256:" + "0" * 64, "docker_url": "tcp://127.0.0.1:1"},
@@ -58,6 +62,14 @@ def test_a_node_that_cannot_start_says_why(
     assert f"Exit code {code:d} ({code.name})" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == code
+
+
+@pytest.mark.parametrize("command", ["up", "earnings", "pause"])
+def test_a_configuration_that_cannot_be_read_is_said(command: str, tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, [command, "--config", str(tmp_path)])
+
+    assert f"{tmp_path} cannot be read: Is a directory. The settings were not taken. Name the file" in ended.stderr
+    assert ended.exit_code == ExitCode.USAGE
 
 
 def test_a_full_disk_is_said_before_anything_is_signed(config: NodeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

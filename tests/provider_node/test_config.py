@@ -1,10 +1,13 @@
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gristmill_protocol.errors import BadSettings, NotFound
-from gristmill_provider.config import is_loopback, load_config
+from gristmill_provider.config import is_loopback, load_config, write_config
 
 DIGEST = "gristmill-trainer@sha256:" + "0" * 64
 WHOLE = f"""
@@ -109,6 +112,26 @@ def test_a_broken_or_missing_file_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "broken.toml")
     with pytest.raises(NotFound, match=r"none\.toml"):
         load_config(tmp_path / "none.toml")
+
+
+@given(name=st.text(min_size=1, max_size=80))
+@example(name="rig \N{ROCKET}")
+@example(name='"\\\x7f\x00\x85\r\n\t\u2028')
+def test_a_written_file_is_read_as_it_was_meant(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    whole = {**tomllib.loads(WHOLE), "name": name, "cpu": True, "own_renters": ["0x" + "12" * 20]}
+    file = tmp_path_factory.getbasetemp() / "written.toml"
+
+    written = write_config({name: value for name, value in whole.items() if name != "limits"}, file)
+
+    assert written == load_config(file)
+    assert (written.name, written.cpu, written.own_renters) == (name, True, ("0x" + "12" * 20,))
+
+
+def test_what_cannot_be_used_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="slots"):
+        write_config({**tomllib.loads(WHOLE), "slots": 0}, tmp_path / "node.toml")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

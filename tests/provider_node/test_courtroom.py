@@ -20,7 +20,7 @@ from gristmill_protocol.signing import RECEIPT_TYPE, Domain, sign, struct_hash
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.accusations import Accusation, Hearing
 from gristmill_provider.cli import app
-from gristmill_provider.config import NodeConfig
+from gristmill_provider.config import CoordinatorConfig, NodeConfig
 from gristmill_provider.exit_codes import ExitCode
 from gristmill_provider.journal import JOURNAL, Journal
 from gristmill_provider.owner import Market
@@ -68,11 +68,11 @@ class Accused:
     def dispute(self) -> Dispute:
         return self.evm.disputes.dispute(self.id)
 
-    def wrote(self, accusation: Accusation) -> None:
-        """The node's journal holds this, and the market it is about."""
+    def wrote(self, accusation: Accusation, *, node: int = 0) -> None:
+        """The journal of one of its nodes holds this, and the market it is about."""
         evm, chain_id = self.evm, self.evm.w3.eth.chain_id
         ledger, registry = Domain.ledger(chain_id, evm.ledger.address), Domain.registry(chain_id, evm.registry.address)
-        with Journal(self.config.state_dir / JOURNAL) as journal:
+        with Journal(self.config.nodes()[node].state_dir / JOURNAL) as journal:
             journal.payables.meet(Market(ledger, registry, evm.deployment.coordinator_id, evm.operator.address))
             journal.accusations.take(accusation.opened)
             journal.accusations.write(accusation)
@@ -83,7 +83,11 @@ class Accused:
             "name", "coordinator", "coordinator_url", "keystore", "password_file", "provider_id",
             "ask_usd_per_gpu_hour", "backend", "state_dir", "rpc_url", "disputes",
         }) | {"own_renters": [RENTER.address]}  # fmt: skip
-        file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        for other in self.config.more_coordinators:
+            further = other.model_dump(mode="json", exclude_none=True)
+            lines += ["[[more_coordinators]]", *(f"{name} = {json.dumps(value)}" for name, value in further.items())]
+        file.write_text("\n".join(lines))
         at = 1 if arguments[0] == "disputes" else len(arguments)
         return CliRunner().invoke(app, [*arguments[:at], "--config", str(file), *arguments[at:]])
 
@@ -171,6 +175,25 @@ def test_an_owner_can_only_answer_with_a_re_run(accused: Accused) -> None:
     assert spoke.exit_code == ExitCode.USAGE
     assert "has not run the segment again" in spoke.output
     assert accused.dispute.phase is Phase.ANSWERING
+
+
+def test_a_number_that_two_contracts_have_is_refused_until_one_is_named(accused: Accused) -> None:
+    other = CoordinatorConfig(coordinator="b.example:1", coordinator_url="https://b.example", provider_id=3)
+    accused.config = accused.config.model_copy(update={"more_coordinators": (other,)})
+    namesake = pb.DisputeOpened()
+    namesake.CopyFrom(accused.opened)
+    namesake.disputes = "0x" + "d1" * 20
+    accused.wrote(Accusation(namesake, "unclear"))
+    accused.wrote(Accusation(accused.opened, "unclear"), node=1)
+
+    vague = accused.types("disputes", "concede", str(accused.id), "--yes")
+    exact = accused.types("disputes", "concede", str(accused.id), "--contract", accused.opened.disputes, "--yes")
+
+    assert vague.exit_code == ExitCode.USAGE
+    assert f"{namesake.disputes} (at {accused.config.coordinator})" in vague.stderr
+    assert "Add --contract ADDRESS." in vague.stderr
+    assert f"Dispute {accused.id} at b.example:1 is conceded." in exact.stdout
+    assert accused.dispute.outcome is Outcome.CONCEDED
 
 
 def test_a_provider_takes_a_referees_seat_and_leaves_it(evm: Evm, config: NodeConfig) -> None:

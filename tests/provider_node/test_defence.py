@@ -85,14 +85,21 @@ async def test_work_that_comes_out_differently_is_wrong(
     coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
 ) -> None:
     async with worked(coordinator, running) as record:
-        cheated = record.record.model_copy(update={"state_root": "11" * 32})
-        key = Account.from_key(_key_of(config))
-        signature = sign(key, MARKET.registry, SEGMENT_RECORD_TYPE, cheated.typed())
-        document = SignedRecord(record=cheated, signature=signature).model_dump(mode="json")
-        coordinator.say(dispute=opened(document))
+        coordinator.say(dispute=opened(_signed(config, record, state_root="11" * 32)))
         found = await considered(coordinator, config)
 
     assert found.finding == "wrong"
+
+
+async def test_a_machine_that_computes_otherwise_than_before_concedes_nothing_by_itself(
+    coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
+) -> None:
+    async with worked(coordinator, running) as record:
+        coordinator.say(dispute=opened(_signed(config, record, state_root="11" * 32, numeric_class="22" * 32)))
+        found = await considered(coordinator, config)
+
+    assert (found.finding, found.pleaded) == ("unclear", "")
+    assert "computes otherwise than when it did the work" in found.note
 
 
 async def test_what_the_node_did_not_sign_is_left_to_its_owner(
@@ -112,11 +119,7 @@ async def test_another_start_than_the_signed_one_convicts_nobody(
     coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, config: NodeConfig, running: Running
 ) -> None:
     async with worked(coordinator, running) as record:
-        lied = record.record.model_copy(update={"state_root_prev": "22" * 32})
-        key = Account.from_key(_key_of(config))
-        signature = sign(key, MARKET.registry, SEGMENT_RECORD_TYPE, lied.typed())
-        document = SignedRecord(record=lied, signature=signature).model_dump(mode="json")
-        coordinator.say(dispute=opened(document))
+        coordinator.say(dispute=opened(_signed(config, record, state_root_prev="22" * 32)))
         found = await considered(coordinator, config)
 
     assert found.finding == "unclear"
@@ -168,5 +171,9 @@ async def test_a_busy_node_runs_it_when_it_has_a_slot(
     assert found.finding == "right"
 
 
-def _key_of(config: NodeConfig) -> str:
-    return open_key(config.keystore, config.password_file).key.hex()
+def _signed(config: NodeConfig, honest: SignedRecord, **changes: str) -> dict[str, Any]:
+    """The record with changes, as if the node had signed that."""
+    record = honest.record.model_copy(update=changes)
+    key = open_key(config.keystore, config.password_file)
+    signature = sign(key, MARKET.registry, SEGMENT_RECORD_TYPE, record.typed())
+    return SignedRecord(record=record, signature=signature).model_dump(mode="json")

@@ -36,7 +36,7 @@ from gristmill_protocol.keystore import create_key, load_key
 from gristmill_protocol.money import split_line
 from gristmill_protocol.signing import Domain
 from gristmill_provider.cli import app
-from gristmill_provider.config import NodeConfig
+from gristmill_provider.config import CoordinatorConfig, NodeConfig
 from gristmill_provider.exit_codes import ExitCode
 from gristmill_provider.journal import JOURNAL, Journal
 from gristmill_provider.owner import Market
@@ -171,7 +171,11 @@ def command(config: NodeConfig, *arguments: str) -> list[str]:
         "state_dir": str(config.state_dir),
     }
     file = config.keystore.with_name("node.toml")
-    file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    for other in config.more_coordinators:
+        further = other.model_dump(mode="json", exclude_none=True)
+        lines += ["[[more_coordinators]]", *(f"{name} = {json.dumps(value)}" for name, value in further.items())]
+    file.write_text("\n".join(lines))
     return [arguments[0], "--config", str(file), *arguments[1:]]
 
 
@@ -353,14 +357,13 @@ def test_nothing_is_sent_unasked(evm: Evm, owner: Owner) -> None:
     unasked = run(owner.config, "settle", "--direct", "--rpc", evm.rpc_url)
 
     assert unasked.exit_code == ExitCode.USAGE
-    assert "Nobody is there to ask. Nothing was sent. Add --yes." in unasked.stderr
+    assert "Nobody is there to ask: Settle 1 of them and collect" in unasked.stderr
+    assert "Add --yes." in unasked.stderr
     assert owner.paid == 0
 
 
 def test_another_chain_is_recognised(evm: Evm, owner: Owner) -> None:
-    elsewhere = Market(Domain.ledger(1, MARKET.ledger.contract), MARKET.registry, 1, OPERATOR.address)
-    with Journal(owner.config.state_dir / JOURNAL) as journal:
-        journal.payables.meet(elsewhere)
+    meets_chain(owner, 1)
     other = settle(owner)
     with Journal(owner.config.state_dir / JOURNAL) as journal:
         journal.payables.meet(MARKET)
@@ -369,6 +372,58 @@ def test_another_chain_is_recognised(evm: Evm, owner: Owner) -> None:
     assert other.exit_code == bare.exit_code == ExitCode.CHAIN
     assert "is on chain 31337, and this machine worked on chain 1. Nothing was sent." in other.stderr
     assert f"knows no contract at {MARKET.ledger.contract}" in bare.stderr
+
+
+def test_one_coordinators_trouble_keeps_back_nothing_of_anothers(evm: Evm, owner: Owner) -> None:
+    whole, (elsewhere, poor, good) = at_several(owner, "poor.example:1", "good.example:1")
+    meets_chain(elsewhere, 1)
+    poor.wrote(Job(12, funded(evm, 10_000), ((60_000, 0),)))
+    good.wrote(job := Job(13, funded(evm), ((60_000, 0),)))
+    pass_time(evm.w3, 4 * DAY_S)
+
+    ended = settle(whole)
+
+    assert owner.paid == owner.net(job)
+    assert ended.exit_code == ExitCode.UNSETTLED
+    assert (
+        f"skipped: The first card at {owner.config.coordinator}: The node at {evm.rpc_url} is on chain 31337"
+        in ended.stderr
+    )
+    assert "error: The first card at poor.example:1: Some of what is owed was not paid." in ended.stderr
+    assert "There was trouble with 1 of 3." in ended.stderr
+
+
+@pytest.mark.parametrize("command", [("settle", "--direct", "--yes"), ("earnings", "--json")])
+def test_a_coordinator_on_another_chain_is_no_trouble_unless_all_are(
+    evm: Evm, owner: Owner, command: tuple[str, ...]
+) -> None:
+    whole, (elsewhere, here) = at_several(owner, "good.example:1")
+    meets_chain(elsewhere, 1)
+    here.wrote()
+    some = run(whole.config, *command, "--rpc", evm.rpc_url)
+    (here.config.state_dir / JOURNAL).unlink()
+    meets_chain(here, 2)
+    none = run(whole.config, *command, "--rpc", evm.rpc_url)
+
+    assert (some.exit_code, none.exit_code) == (ExitCode.STOPPED, ExitCode.CHAIN)
+    assert "with --rpc" in some.stderr
+    assert "There was trouble with 2 of 2." in none.stderr
+
+
+def at_several(owner: Owner, *coordinators: str) -> tuple[Owner, list[Owner]]:
+    """The owner with further coordinators, and as the node of each."""
+    further = tuple(
+        CoordinatorConfig(coordinator=one, coordinator_url="https://x.example", provider_id=owner.provider)
+        for one in coordinators
+    )
+    whole = owner.config.model_copy(update={"more_coordinators": further})
+    return replace(owner, config=whole), [replace(owner, config=node) for node in whole.nodes()]
+
+
+def meets_chain(owner: Owner, chain_id: int) -> None:
+    elsewhere = Market(Domain.ledger(chain_id, MARKET.ledger.contract), MARKET.registry, 1, OPERATOR.address)
+    with Journal(owner.config.state_dir / JOURNAL) as journal:
+        journal.payables.meet(elsewhere)
 
 
 def test_nothing_owed_is_said(evm: Evm, owner: Owner) -> None:

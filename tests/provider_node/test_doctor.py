@@ -9,6 +9,7 @@ from gristmill_provider import doctor
 from gristmill_provider.config import Limits
 from gristmill_provider.devices import Device
 from gristmill_provider.doctor import Engine, Finding, KeyFiles, Level, Registration, Room
+from gristmill_provider.owner import OtherChain
 
 CARD = Device("NVIDIA GeForce RTX 4090", 24 * 2**30, "580.82.07", "GPU-1")
 KEY = "0x" + "Ab" * 20
@@ -117,6 +118,16 @@ def test_a_registration_is_this_keys_with_the_least_bond(registered: Registratio
 
     assert found.level is level
     assert words in found.what
+
+
+def test_a_coordinator_on_another_chain_than_ours_is_no_problem() -> None:
+    elsewhere = doctor.registration(OtherChain("The node is on chain 1.", todo="Name another."), node_key=KEY)
+
+    assert level_and_remedy(elsewhere) == (Level.WARNING, "Name another.")
+
+
+def test_a_node_that_is_not_root_is_told_how_it_could_be() -> None:
+    assert "gristmill-node service install --user root" in doctor.rights(root=False, can_make_volumes=True).todo
 
 
 def test_working_below_the_price_of_electricity_is_told() -> None:

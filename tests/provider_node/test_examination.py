@@ -97,12 +97,24 @@ def test_a_card_of_the_driver_is_found(cards: object, tmp_path: Path) -> None:
 
 def test_each_card_that_is_offered_is_looked_for(cards: object, tmp_path: Path) -> None:
     file = tmp_path / "node.toml"
-    file.write_text('more_gpus = ["GPU-elsewhere"]\n')
+    file.write_text('[[more_gpus]]\ngpu = "GPU-elsewhere"\n')
 
     told = CliRunner().invoke(app, ["doctor", "--config", str(file)])
 
     assert "ok       graphics card      NVIDIA GeForce RTX 4090" in told.stdout
     assert "problem  graphics card      The card GPU-elsewhere is not there" in told.stdout
+
+
+def test_every_coordinator_is_looked_at(front: Front, tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    gone = 'coordinator = "127.0.0.1:1"\ncoordinator_url = "http://127.0.0.1:1"\nprovider_id = 9\n'
+    file.write_text(f'cpu = true\ncoordinator_url = "{front.url}"\n[[more_coordinators]]\n{gone}')
+
+    told = CliRunner().invoke(app, ["doctor", "--config", str(file)])
+
+    assert f"ok       coordinator        {front.url} answers" in told.stdout
+    assert "problem  coordinator        The coordinator at http://127.0.0.1:1 does not answer" in told.stdout
+    assert told.stdout.count("registration  ") == 2
 
 
 def test_key_files_that_others_may_read_are_named(config: NodeConfig, tmp_path: Path) -> None:

@@ -103,3 +103,17 @@ def test_every_card_that_has_worked_is_told_of(config: NodeConfig) -> None:
         f"GPU-a at {config.coordinator}:", f"GPU-b at {config.coordinator}:",
     ]  # fmt: skip
     assert [one["jobs"] for one in found] == [1, 0]
+
+
+def test_a_card_whose_journal_is_broken_keeps_no_other_back(config: NodeConfig) -> None:
+    file = as_file(config.model_copy(update={"cpu": False, "gpu": "GPU-a"}))
+    file.write_text(file.read_text() + '\n[[more_gpus]]\ngpu = "GPU-b"\n')
+    with Journal(config.state_dir / "cards" / "GPU-b" / JOURNAL):
+        (config.state_dir / JOURNAL).write_bytes(b"not a journal at all" * 100)
+
+        told = typed(file, "earnings")
+
+    assert f"GPU-b at {config.coordinator}:\nPending    0.00 USD" in told.stdout
+    assert f"error: GPU-a at {config.coordinator}: The journal at" in told.stderr
+    assert "There was trouble with 1 of 2." in told.stderr
+    assert told.exit_code == ExitCode.JOURNAL

@@ -30,7 +30,9 @@ async def summon(co: Coordinator, row: Row, found: Course, case: Case) -> bool:
         if offer is None:
             continue
         if str(referee) in row.digests:
-            reveal = pb.RefereeReveal(dispute_id=found.dispute, documents_json=json.dumps(row.documents))
+            reveal = pb.RefereeReveal(
+                dispute_id=found.dispute, disputes=co.chain.info.disputes, documents_json=json.dumps(row.documents)
+            )
             told |= co.links.send(offer.node_id, pb.CoordinatorMessage(referee_reveal=reveal))
         else:
             told |= await _have_run(co, row, found, case, offer)

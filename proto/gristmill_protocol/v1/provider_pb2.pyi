@@ -1025,18 +1025,22 @@ class RefereeReveal(_message.Message):
 
     DISPUTE_ID_FIELD_NUMBER: _builtins.int
     DOCUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
     dispute_id: _builtins.int
     documents_json: _builtins.str
     """the dispute's evidence on chain is the SHA-256 of it"""
+    disputes: _builtins.str
+    """the contract's address"""
     def __init__(
         self,
         *,
         dispute_id: _builtins.int = ...,
         documents_json: _builtins.str = ...,
+        disputes: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "documents_json", b"documents_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "disputes", b"disputes", "documents_json", b"documents_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.wake import Wake
+from gristmill_protocol.errors import Unavailable
 
 _BUSY_TIMEOUT_MS = 30_000
 
@@ -68,6 +69,7 @@ class Store:
         self._wake = wake
         # SQLite has one writer. Queueing here is fair and free; its own busy-waiting is neither.
         self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._closing = False
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -79,7 +81,11 @@ class Store:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Tx]:
-        """A transaction that changes rows; never await anything but the database in it."""
+        """A transaction that changes rows; never await anything but the database in it.
+
+        Raises:
+            Unavailable: the store is closed.
+        """
         async with self._writer, self._connect() as connection:
             await connection.execution_options(gristmill_begin="BEGIN IMMEDIATE")
             async with connection.begin():
@@ -89,12 +95,18 @@ class Store:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
-        """A transaction that only reads."""
+        """A transaction that only reads.
+
+        Raises:
+            Unavailable: the store is closed.
+        """
         async with self._connect() as connection:
             yield Tx(connection)
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        if self._closing:  # else the pool would open a connection that nobody closes
+            raise Unavailable("The coordinator is stopping.", effect="Nothing was changed.", todo="Try again soon.")
         self._under_way += 1
         self._idle.clear()
         try:
@@ -134,7 +146,8 @@ class Store:
             return await tx.row(query) is not None
 
     async def close(self) -> None:
-        """Close every connection, once the transactions under way have ended."""
+        """Take no more transactions, and close every connection once those under way have ended."""
+        self._closing = True
         await self._idle.wait()
         await self.engine.dispose()
 

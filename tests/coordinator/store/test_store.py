@@ -16,6 +16,7 @@ from gristmill_coordinator.store.migrate import migrate
 from gristmill_coordinator.store.store import Store, Tx, change, claimed, keep, open_store
 from gristmill_coordinator.store.tables import anchors, jobs
 from gristmill_coordinator.wake import Wake
+from gristmill_protocol.errors import Unavailable
 
 pytestmark = pytest.mark.slow
 
@@ -165,7 +166,7 @@ async def test_a_transaction_cut_short_leaves_nothing_locked(store: Store, datab
     assert writing.cancelled()
 
 
-async def test_closing_waits_for_transactions_under_way(database_url: str) -> None:
+async def test_closing_waits_for_transactions_and_takes_no_more(database_url: str) -> None:
     store = open_store(database_url, Wake())
     async with store.read() as tx:
         closing = asyncio.create_task(store.close())
@@ -173,6 +174,9 @@ async def test_closing_waits_for_transactions_under_way(database_url: str) -> No
         assert not closing.done()
         assert await tx.value(sa.select(1)) == 1
     await closing
+    with pytest.raises(Unavailable):
+        async with store.read():
+            pass
 
     del tx
     gc.collect()  # a connection that nobody closed would say so

@@ -24,7 +24,10 @@ from gristmill_trainer.recipe import Recipe
 
 PICTURES, TEXTS = catalog.find("image-sorter"), catalog.find("text-sorter")
 
-cells = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), min_size=1, max_size=9)
+# Without what spreadsheets write for a formula that failed ("#VALUE!"): there it counts as empty.
+cells = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), min_size=1, max_size=9
+).filter(lambda text: not text.startswith("#"))
 
 
 def picture(shade: int, size: tuple[int, int] = (8, 8)) -> bytes:

@@ -178,6 +178,21 @@ def test_a_first_line_that_is_an_example_is_kept_as_one(table: Callable[..., Pat
     assert len(DataView.open(mended)) == len(MAILS)
 
 
+def test_columns_that_somebody_chose_are_the_same_when_their_names_become_an_example(
+    table: Callable[..., Path], tmp_path: Path
+) -> None:
+    ids_first = [(f"{number:02}", answer, text) for number, (text, answer) in enumerate(MAILS)]
+    path = table(*ids_first[1:], names=ids_first[0])
+    chosen = {"text": "00", "answer": "a"}
+    assert "header" in ids(look(path, TEXTS, roles=chosen))
+
+    mended = repair(path, ["header"], tmp_path / "mended", recipe=TEXTS, roles=chosen)
+
+    first = next(iter(DataView.open(mended)))
+    assert (first.content.decode(), first.answer) == ("00", "a")
+    assert len(DataView.open(mended)) == len(MAILS)
+
+
 def test_a_repair_that_is_not_needed_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="need no repair 'copies'"):
         repair(folder, ["copies"], tmp_path / "mended", recipe=PICTURES)

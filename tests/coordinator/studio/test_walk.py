@@ -96,6 +96,7 @@ async def test_stopping_says_what_is_paid(browser: Browser) -> None:
     await browser.until("You stopped it")
 
     assert "You pay only for what was done and checked." in browser.text()
+    assert "bring your examples once more" in browser.text()  # they went with the draft
 
 
 async def test_a_training_that_moves_says_that_nothing_was_lost(site: Pages, browser: Browser) -> None:

@@ -113,11 +113,16 @@ def test_messages_without_script_mouse_or_typing(browser: Browser, net: Localnet
     assert _says(_unpacked(home, tmp_path), "--text", "My parcel has not arrived") == said
 
 
-def test_a_broken_off_upload_goes_on_where_it_broke_off(browser: Browser, net: Localnet, tmp_path: Path) -> None:
-    large = tmp_path / "photos.zip"
-    with zipfile.ZipFile(large, "w", zipfile.ZIP_STORED) as archive:
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Photos that are sent in three pieces."""
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w", zipfile.ZIP_STORED) as archive:
         for name in ("ripe/1.bmp", "unripe/1.bmp"):
             archive.writestr(name, b"\0" * 5_000_000)
+    return tmp_path / "photos.zip"
+
+
+def test_a_broken_off_upload_goes_on_where_it_broke_off(browser: Browser, net: Localnet, large: Path) -> None:
     sent: list[str] = []
     with walk.visitor(browser, net.url, width=1280) as page:
         page.goto("/")
@@ -137,6 +142,35 @@ def test_a_broken_off_upload_goes_on_where_it_broke_off(browser: Browser, net: L
 
     assert sent
     assert all("at=0" not in url for url in sent)
+
+
+LOOKED_AT = (
+    '{"code": "conflict", "what": "Your examples are being looked at.", "effect": "", "todo": "Wait.", "details": {}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "shown"),
+    [
+        (403, '<div class="note error"><p>This form is too old.</p></div>', "This form is too old."),
+        (502, "<h1>Bad Gateway</h1>", "That did not work. Try it again."),
+        (409, LOOKED_AT, "Your examples are being looked at."),
+    ],
+)
+def test_a_piece_that_is_not_taken_says_why_and_the_page_stays(
+    browser: Browser, net: Localnet, large: Path, status: int, body: str, shown: str
+) -> None:
+    with walk.visitor(browser, net.url, width=1280) as page:
+        page.goto("/")
+        page.get_by_role("button", name="Use my own photos").click()
+        page.wait_for_selector("#bring")
+        page.route("**/pieces/**at=4194304", lambda route: route.fulfill(status=status, body=body))
+        page.set_input_files("#files", large)
+        page.get_by_role("button", name="Use these").click()
+
+        page.locator("#progress").get_by_text(shown).wait_for()
+        assert page.url.endswith("/files")
+        assert page.get_by_role("button", name="Use these").is_enabled()
 
 
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/market"])

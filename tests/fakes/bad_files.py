@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 
 import openpyxl
+from openpyxl.styles import PatternFill
 from PIL import Image
 
 NOTHING = "Nothing was ordered or charged."
@@ -71,6 +72,12 @@ def a_second_sheet(book: openpyxl.Workbook) -> None:
     book.create_sheet("Notes")["A1"] = "mine"
 
 
+def a_coloured_sheet_in_front(book: openpyxl.Workbook) -> None:
+    for cell in book.create_sheet("Cover", 0)["A1":"C3"]:
+        for one in cell:
+            one.fill = PatternFill("solid", "00FF00")
+
+
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
 HUGE_PICTURE = picture(0, (20_000, 20_000))
 
@@ -113,6 +120,12 @@ REFUSED = {
     ),
     "quotes that never close": (
         "mails.csv", (TABLE + '"hello,bill\n' + ROWS).encode(),
+        "'mails.csv' cannot be read: on line 62 a quotation mark opens that is never closed.",
+        f"Everything after it would be one cell. {NOTHING}",
+        "Correct that line. Or: open it in a spreadsheet program and save it again as a CSV file.",
+    ),
+    "quotes that never close in a long table": (
+        "mails.csv", (TABLE + '"hello,bill\n' + 100 * ROWS).encode(),
         "'mails.csv' cannot be read: on line 62 a quotation mark opens that is never closed.",
         f"Everything after it would be one cell. {NOTHING}",
         "Correct that line. Or: open it in a spreadsheet program and save it again as a CSV file.",
@@ -192,6 +205,14 @@ FOUND = {
     "several sheets": (
         "mails.xlsx", spreadsheet(a_second_sheet), "note", "There are 2 sheets; only 'Sheet' is read.", "",
         "Move the sheet that matters to the front.", None,
+    ),
+    "a sheet in front that is only coloured": (
+        "mails.xlsx", spreadsheet(a_second_sheet, a_coloured_sheet_in_front), "note",
+        "There are 2 sheets; only 'Sheet' is read.", "", "Move the sheet that matters to the front.", None,
+    ),
+    "a very long text among copies": (
+        "mails.csv", (TABLE + f'"{"long, " * 30_000}",wish\nmessage number 3,wish\n').encode(), "note",
+        "1 example is a copy of another one.", "A copy counts twice.", "", "Keep one of each",
     ),
     "numbers among words": (
         "mails.csv", (TABLE + "hello,12\n").encode(), "warning",

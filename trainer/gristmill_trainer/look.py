@@ -15,6 +15,7 @@ from gristmill_trainer.data import DataView, Example
 from gristmill_trainer.files import NOTHING_CHARGED
 from gristmill_trainer.findings import Finding
 from gristmill_trainer.recipe import Recipe, Report, report_on
+from gristmill_trainer.records import nameless
 from gristmill_trainer.tables import Role
 
 SAMPLES = 4  # of each answer
@@ -94,13 +95,14 @@ def repair(
         NoSpace: the copy could not be written.
     """
     ways = [one for one in repairs if one in (findings.ENCODING, findings.HEADER)]
-    offered = {one.repair.id: one.repair for one in look(path, recipe, roles=roles).findings if one.repair}
+    seen = look(path, recipe, roles=roles)
+    offered = {one.repair.id: one.repair for one in seen.findings if one.repair}
     unknown = [one for one in repairs if one not in offered]
     if unknown:
         raise BadRequest(
             f"These data need no repair {unknown[0]!r}.", effect="Nothing was changed.", todo="Look at the data again."
         )
-    data = _opened(path, recipe, roles, ways)
+    data = _opened(path, recipe, _nameless(seen.roles) if findings.HEADER in ways else roles, ways)
     chosen = [offered[one] for one in repairs]
     renames = {old: new for one in chosen for old, new in one.renames.items()}
     data.pack(dest, leaves_out=frozenset().union(*(one.leaves_out for one in chosen)), renames=renames)
@@ -137,6 +139,11 @@ def _opened(
         plain=recipe.info.whole,
         repairs=repairs,
     )
+
+
+def _nameless(roles: Iterable[Role]) -> dict[str, str]:
+    """The same columns, as they are called where no line names them."""
+    return {role.name: nameless(list(role.candidates).index(role.column) + 1) for role in roles}
 
 
 def _undecided(err: BadData) -> Look:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gristmill_protocol.errors import BadData, TooLarge
 from gristmill_trainer import findings
-from gristmill_trainer.files import NOTHING_CHARGED
+from gristmill_trainer.files import MAX_FILE_BYTES, NOTHING_CHARGED
 from gristmill_trainer.findings import Finding, Repair, left_out
 
 MAX_CELLS = 4_000_000  # that hold something; each takes some hundred bytes of memory
@@ -111,6 +111,15 @@ def named(name: str, lines: Iterable[list[str]], noticed: list[Finding], *, head
     )
 
 
+def nameless(number: int) -> str:
+    """What a column without a name is called.
+
+    Args:
+        number: counted from 1.
+    """
+    return f"column {number}"
+
+
 def _decoded(name: str, content: bytes) -> tuple[str, list[Finding]]:
     """The text in a file, and a finding if it is not written in UTF-8."""
     line = 1
@@ -168,6 +177,7 @@ def _readable(name: str, text: str) -> str:
 
 
 def _lines(name: str, text: str, delimiter: str) -> Iterator[list[str]]:
+    csv.field_size_limit(MAX_FILE_BYTES)  # of the whole process; a text that we read is never longer
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
         start = reader.line_num + 1
@@ -176,7 +186,7 @@ def _lines(name: str, text: str, delimiter: str) -> Iterator[list[str]]:
         except StopIteration:
             return
         except csv.Error as err:
-            open_quote = "unexpected end" in str(err) or "field limit" in str(err)
+            open_quote = "unexpected end" in str(err)
             what = (
                 "a quotation mark opens that is never closed" if open_quote else "a quotation mark stands inside a cell"
             )
@@ -206,7 +216,7 @@ def _unique(names: list[str]) -> list[str]:
     found: list[str] = []
     taken: dict[str, int] = {}
     for number, name in enumerate(names, 1):
-        plain = name.strip() or f"column {number}"
+        plain = name.strip() or nameless(number)
         taken[plain] = taken.get(plain, 0) + 1
         found.append(plain if taken[plain] == 1 else f"{plain} ({taken[plain]})")
     return found

@@ -61,7 +61,7 @@ def read_sheet(name: str, content: bytes, *, header: bool) -> Records:
 def _cells(name: str, content: bytes) -> tuple[str, int, list[list[str]], list[str]]:
     """The sheet's name, how many more have something on them, its lines, and the cells whose formula has no value."""
     book = _opened(content, data_only=True)
-    used = [sheet.title for sheet in book.worksheets if any(_lines(name, sheet))]
+    used = [sheet.title for sheet in book.worksheets if _holds_anything(name, sheet)]
     if not used:
         return "", 0, [], []
     rows = list(_lines(name, book[used[0]]))
@@ -69,6 +69,11 @@ def _cells(name: str, content: bytes) -> tuple[str, int, list[list[str]], list[s
     gaps = any(None in row and any(value is not None for value in row) for row in rows)
     unknown = _without_value(name, rows, _opened(content, data_only=False)[used[0]]) if gaps else []
     return used[0], len(used) - 1, [[_text(value) for value in row] for row in rows], unknown
+
+
+def _holds_anything(name: str, sheet: Any) -> bool:
+    """Is there a value on it? Cells that are only coloured are there, too, and have none."""
+    return any(value is not None for row in _lines(name, sheet) for value in row)
 
 
 def _without_value(name: str, rows: list[tuple[Any, ...]], sheet: Any) -> list[str]:

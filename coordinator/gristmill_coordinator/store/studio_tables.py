@@ -45,7 +45,7 @@ drafts = Table(
     text("goal"),  # a recipe's id
     text("name"),
     flag("example"),  # the recipe's own example data
-    integer("size_bytes", 0),  # of what was brought
+    integer("size_bytes", 0),  # of what was brought, and perhaps of what was replaced or refused since
     json("roles"),  # which column plays which part, as somebody confirmed it
     json("repairs"),  # ids of what is mended at the next look
     Column("stage", String, nullable=False, index=True),  # studio.drafts.Stage

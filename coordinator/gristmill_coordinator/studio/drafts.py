@@ -5,6 +5,7 @@ All of it is in the database and in the draft's folder: any process shows the sa
 
 import secrets
 import shutil
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import Field
 
-from gristmill_coordinator.store.store import Row, change
+from gristmill_coordinator.store.store import Row, Tx, change
 from gristmill_coordinator.store.studio_tables import drafts
 from gristmill_coordinator.studio.makers import Maker
 from gristmill_coordinator.studio.parts import Studio
@@ -103,6 +104,42 @@ async def look_again(studio: Studio, draft: Row, **values: Any) -> None:
         Conflict: it was started.
     """
     await update(studio, draft, stage=Stage.LOOKING, **{**_UNSEEN, **values})
+
+
+async def take(studio: Studio, draft: Row, put: Callable[[], None]) -> None:
+    """Change the examples with put(); what was seen in them before, and their price, count no more.
+
+    Raises:
+        Conflict: as require_changeable().
+    """
+    now = studio.co.clock()
+    async with studio.co.store.write() as tx:
+        await require_changeable(tx, draft)
+        this = drafts.c.draft_id == draft.draft_id
+        await change(tx, drafts, this, stage=Stage.EMPTY, example=False, changed_s=now, **_UNSEEN)
+        put()  # in here: no look begins without what it puts, and no old one is kept with it
+
+
+async def require_changeable(tx: Tx, draft: Row) -> None:
+    """Hold a draft, in whose examples something is to be changed.
+
+    Raises:
+        Conflict: they are being looked at, or it was started.
+    """
+    one = drafts.c
+    row = await tx.row(sa.select(one.stage, one.job_id).where(one.draft_id == draft.draft_id).with_for_update())
+    if row is None or row.job_id is not None:
+        raise Conflict(
+            "The training was started or forgotten in the meantime.",
+            effect="This file was not kept.",
+            todo="Look under “My models”, or begin a new one.",
+        )
+    if row.stage == Stage.LOOKING:
+        raise Conflict(
+            "Your examples are being looked at.",
+            effect="This file was not kept.",
+            todo="Wait until that is done, then bring this file again.",
+        )
 
 
 async def empty(studio: Studio, draft: Row) -> None:

@@ -1,9 +1,12 @@
 """Examples on their way in: whole files from a form, or a large one in pieces that go on where they broke off."""
 
+import asyncio
 import os
 import re
 import shutil
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 import sqlalchemy as sa
@@ -11,12 +14,12 @@ import sqlalchemy as sa
 from gristmill_coordinator.store.store import Row
 from gristmill_coordinator.store.studio_tables import drafts
 from gristmill_coordinator.studio import goals
-from gristmill_coordinator.studio.drafts import Stage, folder
+from gristmill_coordinator.studio.drafts import Stage, folder, require_changeable, take
 from gristmill_coordinator.studio.parts import Studio
-from gristmill_protocol.errors import BadRequest, Conflict, NoSpace, TooLarge
+from gristmill_protocol.errors import BadData, BadRequest, Conflict, NoSpace, TooLarge
 from gristmill_trainer import catalog
 
-_MAX_NAME = 200
+_MAX_NAME_BYTES = 255  # of each part of a path, as file systems have it
 _MAX_DEPTH = 6
 _NOTHING = "Nothing of it was kept."
 UPLOAD_ID = re.compile(r"[0-9a-f]{64}")
@@ -25,20 +28,27 @@ UPLOAD_ID = re.compile(r"[0-9a-f]{64}")
 def files(studio: Studio, draft: Row) -> dict[str, int]:
     """What lies in a draft: path -> size in bytes."""
     root = _files(studio, draft)
-    return {
-        str(path.relative_to(root).as_posix()): path.stat().st_size
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
+    return {str(path.relative_to(root).as_posix()): _size(path) for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def broken_off(studio: Studio, draft: Row) -> int:
+    """Bytes of files that are not whole."""
+    return sum(map(_size, _parts(studio, draft).glob("*")))
 
 
 def source(studio: Studio, draft: Row) -> Path:
-    """What to look at: the mended copy if there is one, the one file, the folder of all, or the example data."""
+    """What to look at: the mended copy if there is one, the one file, the folder of all, or the example data.
+
+    Raises:
+        BadData: there is nothing.
+    """
     if (mended := mended_copy(studio, draft)).exists():
         return mended
     found = list(files(studio, draft))
     if not found and draft.example:
         return catalog.example(goals.find(studio, draft.goal))
+    if not found:
+        raise BadData("There are no examples.", effect="Nothing was ordered or charged.", todo="Bring some first.")
     root = _files(studio, draft)
     return root / found[0] if len(found) == 1 and "/" not in found[0] else root
 
@@ -57,27 +67,39 @@ async def add_file(studio: Studio, draft: Row, name: str, chunks: AsyncIterable[
     """Take a whole file; one of that name is replaced.
 
     Raises:
-        BadRequest: its name is none.
+        BadRequest: its name is none, or that of a folder.
         TooLarge, NoSpace: nothing of it is kept.
+        Conflict: the examples are being looked at or used.
     """
     final = _inside(_files(studio, draft), name)
     part = _parts(studio, draft) / f"{os.getpid()}-{id(chunks):x}.part"
-    part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _disk_explained(), part.open("wb") as file:
-            async for chunk in chunks:
-                await _count(studio, draft, len(chunk))
-                file.write(chunk)
-        _put(part, final)
-        mended_copy(studio, draft).unlink(missing_ok=True)
+        with _explained(name):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                async for chunk in chunks:
+                    await _count(studio, draft, final, len(chunk))
+                    file.write(chunk)
+            await _take(studio, draft, part, final)
     finally:
         part.unlink(missing_ok=True)
 
 
-def offset(studio: Studio, draft: Row, upload_id: str) -> int:
-    """How much of a large file is here."""
-    path = _part(studio, draft, upload_id)
-    return path.stat().st_size if path.exists() else 0
+async def offset(studio: Studio, draft: Row, upload_id: str, *, name: str, size: int) -> int:
+    """How much of a large file is here; one that came whole is made to count, should it not yet.
+
+    Raises:
+        BadRequest, NoSpace, Conflict: as add_file().
+    """
+    final, part = _inside(_files(studio, draft), name), _part(studio, draft, upload_id)
+    if part.exists():
+        here = part.stat().st_size
+        if here == size:
+            with _explained(name):
+                await _take(studio, draft, part, final, upload_id)
+        return here
+    mark = _mark(studio, draft, final)
+    return size if _size(final) == size and mark.exists() and mark.read_text() == upload_id else 0
 
 
 async def add_piece(
@@ -89,55 +111,89 @@ async def add_piece(
         at: where the piece begins.
         size: of the whole; once it is there the file counts.
     Raises:
-        Conflict: another piece is the next one; details["offset"] says which.
+        Conflict: another piece is the next one, details["offset"] says which; or as add_file().
         BadRequest, TooLarge, NoSpace: as add_file().
     """
     final, part = _inside(_files(studio, draft), name), _part(studio, draft, upload_id)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with _disk_explained(), part.open("ab") as file:
-        if file.tell() != at:
-            raise Conflict("Another piece of this file comes next.", effect=_NOTHING, offset=file.tell())
-        async for chunk in chunks:
-            if file.tell() + len(chunk) > size:
-                raise BadRequest("More came than the file is long.", effect=_NOTHING, todo="Choose the file again.")
-            await _count(studio, draft, len(chunk))
-            file.write(chunk)
-        here = file.tell()
-    if here == size:
-        _put(part, final)
-        mended_copy(studio, draft).unlink(missing_ok=True)
+    try:
+        with _explained(name):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("ab") as file:
+                if file.tell() != at:
+                    raise Conflict("Another piece of this file comes next.", effect=_NOTHING, offset=file.tell())
+                async for chunk in chunks:
+                    if file.tell() + len(chunk) > size:
+                        what, todo = "More came than the file is long.", "Choose the file again."
+                        raise BadRequest(what, effect=_NOTHING, todo=todo)
+                    await _count(studio, draft, final, len(chunk))
+                    file.write(chunk)
+                here = file.tell()
+            if here == size:
+                await _take(studio, draft, part, final, upload_id)
+    except BadRequest:
+        part.unlink(missing_ok=True)
+        raise
     return here
 
 
-async def _count(studio: Studio, draft: Row, size_bytes: int) -> None:
-    """Raises:
-    TooLarge: more than one set of examples may have.
-    Conflict: the draft was started.
+async def _count(studio: Studio, draft: Row, final: Path, more_bytes: int) -> None:
+    """Let so many more bytes come.
+
+    Until the limit is reached, what was replaced, refused or given up stays counted; then what is here is measured.
+
+    Args:
+        final: a file there is going to be replaced, and does not count.
+    Raises:
+        TooLarge: more than one set of examples may have.
+        Conflict: the examples are being looked at or used.
     """
     most, one = studio.settings.max_upload_bytes, drafts.c
-    mine = sa.and_(one.draft_id == draft.draft_id, one.job_id.is_(None), one.stage != Stage.LOOKING)
-    counted = sa.update(drafts).where(mine, one.size_bytes + size_bytes <= most)
+    allowed = most + _size(final)
+    open_ = sa.and_(one.draft_id == draft.draft_id, one.job_id.is_(None), one.stage != Stage.LOOKING)
+    counted = sa.update(drafts).where(open_, one.size_bytes + more_bytes <= allowed)
     async with studio.co.store.write() as tx:
-        if await tx.run(counted.values(size_bytes=one.size_bytes + size_bytes)):
+        if await tx.run(counted.values(size_bytes=one.size_bytes + more_bytes)):
             return
-        fits = await tx.row(sa.select(one.draft_id).where(mine))
-    if fits is None:
-        raise Conflict("These examples are being used already.", effect=_NOTHING, todo="Begin anew with other ones.")
-    raise TooLarge(
-        f"These are more than {most / 1e9:.3g} GB, the most that is taken here.",
-        effect=_NOTHING,
-        todo="Bring fewer or smaller examples; a few hundred of each kind are often enough.",
-    )
+        await require_changeable(tx, draft)
+    here = await asyncio.to_thread(lambda: sum(files(studio, draft).values()) + broken_off(studio, draft))
+    if here + more_bytes > allowed:
+        raise TooLarge(
+            f"These are more than {most / 1e9:.3g} GB, the most that is taken here.",
+            effect=_NOTHING,
+            todo="Bring fewer or smaller examples; a few hundred of each kind are often enough.",
+        )
+    async with studio.co.store.write() as tx:
+        await tx.run(sa.update(drafts).where(open_).values(size_bytes=here + more_bytes))
 
 
-class _disk_explained:
-    """Turns a full disk into a sentence."""
+async def _take(studio: Studio, draft: Row, part: Path, final: Path, upload_id: str = "") -> None:
+    """Make a file that came whole one of the examples."""
+    mark = _mark(studio, draft, final)
 
-    def __enter__(self) -> None: ...
+    def put() -> None:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        mark.unlink(missing_ok=True)
+        if upload_id:
+            mark.parent.mkdir(exist_ok=True)
+            mark.write_text(upload_id)
+        os.replace(part, final)
+        mended_copy(studio, draft).unlink(missing_ok=True)
 
-    def __exit__(self, _type: object, err: BaseException | None, _trace: object) -> None:
-        if isinstance(err, OSError):
-            raise NoSpace("There is no room for this file.", effect=_NOTHING, todo="Try again later.") from err
+    await take(studio, draft, put)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what the disk says to a file of this name into sentences."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as err:
+        what = f"{name!r} does not fit: a file and a folder would have one name."
+        raise BadRequest(what, effect=_NOTHING, todo="Give one of them another name.") from err
+    except FileNotFoundError as err:  # in another tab
+        raise Conflict("Your examples were taken out.", effect=_NOTHING, todo="Bring this file again.") from err
+    except OSError as err:
+        raise NoSpace("There is no room for this file.", effect=_NOTHING, todo="Try again later.") from err
 
 
 def _inside(root: Path, name: str) -> Path:
@@ -145,7 +201,7 @@ def _inside(root: Path, name: str) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
     parts = [part for part in path.parts if part not in ("/", ".")]
     good = parts and len(parts) <= _MAX_DEPTH and ".." not in parts
-    if not good or any(len(part) > _MAX_NAME or not part.isprintable() or ":" in part for part in parts):
+    if not good or any(not part.isprintable() or len(part.encode()) > _MAX_NAME_BYTES or ":" in part for part in parts):
         shown = "".join(letter for letter in name if letter.isprintable())[:60]
         raise BadRequest(
             f"A file cannot be called {shown!r} here.", effect=_NOTHING, todo="Give it a short, plain name."
@@ -153,9 +209,17 @@ def _inside(root: Path, name: str) -> Path:
     return root.joinpath(*parts)
 
 
-def _put(part: Path, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(part, final)
+def _size(path: Path) -> int:
+    """Bytes of a file; none if it is a folder, or not there any more."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
+
+
+def _mark(studio: Studio, draft: Row, final: Path) -> Path:
+    """Where it is written which upload a file came with, for those who did not hear that it came."""
+    return folder(studio, draft.draft_id) / "marks" / sha256(os.fsencode(final)).hexdigest()
 
 
 def _part(studio: Studio, draft: Row, upload_id: str) -> Path:

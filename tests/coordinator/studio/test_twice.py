@@ -137,6 +137,12 @@ async def test_going_back_after_the_start_leads_to_the_training(browser: Browser
     for back in (price, price.replace("/price", "/choices"), price.replace("/price", "/data")):
         await browser.open(back)
         assert browser.url == job
+    proof = {"x-csrf": browser.form("Stop it").values["csrf"]}
+    query = {"name": "more.csv", "size": 4, "at": 0}
+    path = price.replace("price", f"pieces/{'0' * 64}")
+    late = await browser.http.put(path, params=query, content=b"late", headers=proof)
+    assert (late.status_code, late.json()["details"]) == (409, {})
+    assert late.json()["what"] == "The training was started or forgotten in the meantime."
 
     await browser.open("/models")
     assert "Begun" not in browser.text()

@@ -61,6 +61,19 @@ async def test_own_messages_are_looked_at_and_columns_confirmed(browser: Browser
     assert "We guessed this" not in browser.text()
 
 
+async def test_columns_that_were_confirmed_can_still_count_as_an_example(browser: Browser) -> None:
+    await browser.open("/")
+    await browser.press("Use my own messages")
+    await browser.press("Use these", files={"files": ("mails.csv", text_table().partition(b"\n")[2])})
+    await browser.until("39 messages with 2 answers")
+    await browser.press("Take these columns")
+    await browser.until("39 messages with 2 answers")
+
+    await browser.press("Count it as an example")
+
+    await browser.until("40 messages with 2 answers")
+
+
 async def test_what_is_wrong_is_said_and_mended_with_a_click_and_the_click_taken_back(browser: Browser) -> None:
     table = text_table() + b"\nhello,\nfar away,rare"
     await browser.open("/")
@@ -96,6 +109,7 @@ async def test_stopping_says_what_is_paid(browser: Browser) -> None:
     await browser.until("You stopped it")
 
     assert "You pay only for what was done and checked." in browser.text()
+    assert "bring your examples once more" in browser.text()  # they went with the draft
 
 
 async def test_a_training_that_moves_says_that_nothing_was_lost(site: Pages, browser: Browser) -> None:

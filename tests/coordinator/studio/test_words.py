@@ -47,6 +47,10 @@ async def _bring_bad_data(browser: Browser, seen: dict[str, str]) -> None:
     seen["looking"] = await browser.press("Use these", files={"files": ("mails.csv", table)})
     seen["findings"] = await browser.until("each answer needs 5 or more")
     await browser.press("Bring other files")
+    proof = {"x-csrf": browser.form("Use these").values["csrf"]}
+    part = browser.url.replace("files", f"pieces/{'0' * 64}")
+    await browser.http.put(part, params={"name": "mails.csv", "size": 9, "at": 0}, content=b"half", headers=proof)
+    seen["broken off"] = await browser.open(browser.url)
     await browser.press("Use these", files={"files": ("mails.csv", b"\0\1\2")})
     seen["unusable"] = await browser.until(lambda text: "We are looking" not in text)
 

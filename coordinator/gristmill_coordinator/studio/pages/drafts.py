@@ -1,6 +1,6 @@
 """From examples to the order: bring them, see what they are, choose, see the price, start."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -49,6 +49,8 @@ async def draft_of(draft_id: str, studio: Ours, maker: SignedIn) -> Row:
 
 
 Draft = Annotated[Row, Depends(draft_of)]
+FileName = Annotated[str, Query(max_length=1_000)]
+FileSize = Annotated[int, Query(ge=1)]
 
 # Whose draft it is comes first: of a stranger's request not even the form is read.
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(draft_of), Depends(require_ours)])
@@ -90,8 +92,8 @@ async def bring(draft: Draft, request: Request, studio: Ours) -> Response:
 
 
 @router.get("/{draft_id}/pieces/{upload_id}")
-async def how_much_is_here(upload_id: str, draft: Draft, studio: Ours) -> dict[str, int]:
-    return {"offset": uploads.offset(studio, draft, upload_id)}
+async def how_much_is_here(upload_id: str, draft: Draft, studio: Ours, name: FileName, size: FileSize) -> Response:
+    return await _here(uploads.offset(studio, draft, upload_id, name=name, size=size))
 
 
 @router.put("/{draft_id}/pieces/{upload_id}")
@@ -100,16 +102,13 @@ async def bring_a_piece(
     draft: Draft,
     request: Request,
     studio: Ours,
-    name: Annotated[str, Query(max_length=1_000)],
-    size: Annotated[int, Query(ge=1)],
+    name: FileName,
+    size: FileSize,
     at: Annotated[int, Query(ge=0)],
 ) -> Response:
     """The next piece of a large file; the answer says how much is here."""
-    try:
-        here = await uploads.add_piece(studio, draft, upload_id, name=name, size=size, at=at, chunks=request.stream())
-    except GristmillError as err:
-        return JSONResponse(err.problem().model_dump(mode="json"), 409 if isinstance(err, Conflict) else 400)
-    return JSONResponse({"offset": here})
+    chunks = request.stream()
+    return await _here(uploads.add_piece(studio, draft, upload_id, name=name, size=size, at=at, chunks=chunks))
 
 
 @router.post("/{draft_id}/look")
@@ -136,16 +135,22 @@ async def delete(draft: Draft, studio: Ours) -> Response:
 
 @router.get("/{draft_id}/data")
 async def show_data(draft: Draft, request: Request, studio: Ours) -> Response:
-    return page(request, "data.html", **_data(studio, draft)) if draft.job_id is None else _its_job(draft)
+    if _nothing_to_see(draft):
+        return go(f"{PREFIX}/{draft.draft_id}")
+    return page(request, "data.html", **_data(studio, draft))
 
 
 @router.get("/{draft_id}/data/now")
 async def data_now(draft: Draft, request: Request, studio: Ours) -> Response:
+    if _nothing_to_see(draft):
+        return Response(headers={"hx-redirect": f"{PREFIX}/{draft.draft_id}"})
     return page(request, "_data.html", **_data(studio, draft))
 
 
 @router.post("/{draft_id}/columns")
 async def confirm_columns(draft: Draft, request: Request, studio: Ours) -> Response:
+    if _nothing_to_see(draft):
+        return go(f"{PREFIX}/{draft.draft_id}")
     form = await request.form()
     roles = {name.removeprefix("role-"): str(value) for name, value in form.items() if name.startswith("role-")}
     await drafts.look_again(studio, draft, roles={name: column for name, column in roles.items() if column})
@@ -165,6 +170,8 @@ async def repair(draft: Draft, request: Request, studio: Ours) -> Response:
 @router.post("/{draft_id}/undo")
 async def undo(draft: Draft, studio: Ours) -> Response:
     """Go back to the examples as they were brought."""
+    if _nothing_to_see(draft):
+        return go(f"{PREFIX}/{draft.draft_id}")
     uploads.mended_copy(studio, draft).unlink(missing_ok=True)
     await drafts.look_again(studio, draft, repairs=[], roles={})
     return go(f"{PREFIX}/{draft.draft_id}/data")
@@ -237,6 +244,19 @@ def _its_job(draft: Row) -> Response:
     return go(f"/models/{draft.job_id}")
 
 
+def _nothing_to_see(draft: Row) -> bool:
+    """Its examples were not looked at, or taken out or added to since in another tab; or it was started."""
+    return draft.job_id is not None or draft.stage == Stage.EMPTY
+
+
+async def _here(coming: Awaitable[int]) -> Response:
+    """How much of a large file is here, or what is wrong, for the script that sends it."""
+    try:
+        return JSONResponse({"offset": await coming})
+    except GristmillError as err:
+        return JSONResponse(err.problem().model_dump(mode="json"), 409 if isinstance(err, Conflict) else 400)
+
+
 async def _content(file: UploadFile) -> AsyncIterator[bytes]:
     while block := await file.read(_BLOCK_BYTES):
         yield block
@@ -247,6 +267,7 @@ def _files(request: Request, studio: Studio, draft: Row, problem: Problem | None
         "draft": draft,
         "goal": goals.find(studio, draft.goal),
         "files": uploads.files(studio, draft),
+        "broken_off": uploads.broken_off(studio, draft),
         "problem": problem,
         "most": studio.settings.max_upload_bytes,
     }

@@ -70,26 +70,37 @@ if (form) {
     const mark = new TextEncoder().encode(`${name}\n${file.size}\n${file.lastModified}`);
     const digest = crypto.subtle ? [...new Uint8Array(await crypto.subtle.digest("SHA-256", mark))] : plainDigest(mark);
     const url = form.dataset.pieces + digest.map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    let at = (await (await fetch(url)).json()).offset;
-    report(at);
-    for (let tries = 0; at < file.size;) {
-      const piece = file.slice(at, at + PIECE_BYTES);
-      const query = new URLSearchParams({ name, size: file.size, at });
-      let answer = null;
+    const about = { name, size: file.size };
+    let at = null; // how much is there; null: it has to be asked
+    let reported = 0;
+    for (let tries = 0; at === null || at < file.size;) {
+      let answer, text;
       try {
-        answer = await fetch(`${url}?${query}`, { method: "PUT", headers: { "x-csrf": csrf }, body: piece });
+        answer = at === null
+          ? await fetch(`${url}?${new URLSearchParams(about)}`)
+          : await fetch(`${url}?${new URLSearchParams({ ...about, at })}`, {
+            method: "PUT", headers: { "x-csrf": csrf }, body: file.slice(at, at + PIECE_BYTES),
+          });
+        text = await answer.text();
       } catch (lost) {
         if (++tries > TRIES) throw new Error("The connection is lost. Choose the same file again: it goes on from here.");
         await new Promise((done) => setTimeout(done, 1000 * tries));
-        at = (await (await fetch(url)).json()).offset;
+        at = null;
         continue;
       }
-      const said = await answer.json();
-      if (!answer.ok && answer.status !== 409) throw new Error([said.what, said.effect, said.todo].join(" "));
-      const here = answer.ok ? said.offset : said.details.offset;
-      report(here - at);
-      at = here;
+      at = next(answer.ok, text);
+      report(at - reported);
+      reported = at;
     }
+  }
+
+  // Where the next piece begins, as an answer says.
+  function next(ok, text) {
+    let said;
+    try { said = JSON.parse(text); } catch (page) { throw new Error(noteOf(text)); }
+    const here = ok ? said.offset : said.details.offset;
+    if (typeof here !== "number") throw new Error([said.what, said.effect, said.todo].join(" "));
+    return here;
   }
 
   async function inBatches(files, report) {
@@ -111,12 +122,21 @@ if (form) {
   async function post(data, url, stay = false) {
     if (url === null) return location.assign(form.action);
     data.set("csrf", csrf);
-    const answer = await fetch(url, { method: "POST", body: data });
+    let answer;
+    try {
+      answer = await fetch(url, { method: "POST", body: data });
+    } catch (lost) {
+      throw new Error("The connection is lost. Try it again.");
+    }
     if (answer.ok && !stay) return location.assign(answer.url);
     if (answer.ok) return undefined;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const note = page.querySelector(".note.error");
-    throw new Error(note ? note.textContent.replace(/\s+/g, " ").trim() : "That did not work. Try it again.");
+    throw new Error(noteOf(await answer.text()));
+  }
+
+  // What a page says that is wrong.
+  function noteOf(text) {
+    const note = new DOMParser().parseFromString(text, "text/html").querySelector(".note.error");
+    return note ? note.textContent.replace(/\s+/g, " ").trim() : "That did not work. Try it again.";
   }
 
   // Where the page is not served encrypted, browsers offer no digest; this one only has to tell files apart.

@@ -214,7 +214,6 @@ class Attempt:
         sha256 = segment.state_sha256
         await self._adopt(folder, segment.state_file, sha256)
         signed = self._meter.record(segment)
-        self._shop.journal.keep(self.attempt_id, sha256)
         self._note_made({f"segment {segment.index}": signed.record.leaf().hex()})
         size = self._shop.cache.size(sha256)
         seldom = size > LARGE_STATE_BYTES and (segment.index + 1) % LARGE_STATE_EVERY
@@ -246,6 +245,8 @@ class Attempt:
         self._shop.journal.note_made(self.attempt_id, digests, self._shop.clock())
 
     async def _adopt(self, folder: Path, name: str, sha256: str) -> None:
+        """Take a file over; it is kept before it is there, or it could be pruned before anything speaks of it."""
+        self._shop.journal.keep(self.attempt_id, sha256)
         out = folder / "out"
         await asyncio.to_thread(self._shop.cache.adopt, folder / name, below=out, sha256=sha256)
 

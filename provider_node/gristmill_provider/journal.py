@@ -178,7 +178,7 @@ class Journal:
         return None if row is None else Answer(row[0], _SAID.validate_json(row[1]))
 
     def keep(self, work_id: str, sha256: str) -> None:
-        """Note that a boundary state of an attempt must stay."""
+        """Note that a file of an attempt must stay, until it is released."""
         self._db.execute("INSERT OR IGNORE INTO states VALUES (?, ?)", (work_id, sha256))
 
     def keeps(self, work_id: str, sha256: str) -> bool:
@@ -197,7 +197,7 @@ class Journal:
         return dict(self._db.execute("SELECT name, digest FROM made WHERE work_id = ?", (work_id,)))
 
     def release(self, work_id: str) -> None:
-        """Let an ended attempt's states go; one at hand keeps them."""
+        """Let an ended attempt's files go; one at hand keeps them."""
         with self._db:
             self._db.execute("BEGIN")
             ended = self._db.execute("DELETE FROM work WHERE work_id = ? AND ended_s IS NOT NULL", (work_id,))
@@ -213,7 +213,7 @@ class Journal:
         self._db.execute("DELETE FROM made WHERE made_s < ?", (now_s - _REMEMBER_S,))
 
     def needed(self) -> frozenset[str]:
-        """Content hashes that must not be deleted: kept states, and what undelivered messages speak of."""
+        """Content hashes that must not be deleted: what is kept, and what undelivered messages speak of."""
         states = {sha256 for (sha256,) in self._db.execute("SELECT sha256 FROM states")}
         uploads = self._db.execute("SELECT uploads FROM outbox")
         return frozenset(states.union(*(json.loads(listed) for (listed,) in uploads)))

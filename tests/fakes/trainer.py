@@ -1,7 +1,8 @@
 """A training program without training: it speaks like gristmill_trainer, and its states are functions of seed and step.
 
 settings: steps are done at once, or take "step_s" each; "hold_at": wait there for SIGTERM; "fail_at": say so and exit
-with 2; "crash_at": exit with 9 without a word; "babble_at": print what is no event; "ignore_sigterm": hold for good.
+with 2; "crash_at": exit with 9 without a word; "babble_at": print what is no event; "ignore_sigterm": hold for good;
+"lingers": stay after the end until SIGTERM; "boasts": of a file that is not there.
 """
 
 import json
@@ -63,11 +64,14 @@ class Trainer:
         files = self.hand_over()
         step = self.task["steps"]
         say("finished", step=step, state_root=state_root(self.seed, step), scorecard=SCORECARD, files=files)
+        if self.settings.get("lingers"):
+            signal.sigwait({signal.SIGTERM})
         sys.exit(0)
 
     def hand_over(self) -> dict[str, str]:
         (self.folder / "out" / "result" / "model.txt").write_bytes(b"a model")
-        return {"model.txt": sha256(b"a model").hexdigest()}
+        boast = {"report.txt": "0" * 64} if self.settings.get("boasts") else {}
+        return {"model.txt": sha256(b"a model").hexdigest(), **boast}
 
     def misbehave(self, step: int) -> None:
         if step == self.settings.get("fail_at"):

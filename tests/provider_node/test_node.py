@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from fakes import trainer
-from fakes.provider_side import MARKET, FakeArtifacts, ScriptedCoordinator, audit, lease, ref, signed_order, spec, task
+from fakes.provider_side import (
+    DATA,
+    MARKET,
+    FakeArtifacts,
+    ScriptedCoordinator,
+    audit,
+    lease,
+    ref,
+    signed_order,
+    spec,
+    task,
+)
 from gristmill_protocol.commitments import SignedRecord, answer_digest, chain_break
 from gristmill_protocol.errors import NotAllowed
 from gristmill_protocol.ids import id_bytes32
@@ -21,10 +32,11 @@ from gristmill_protocol.signing import (
     recover,
 )
 from gristmill_protocol.v1 import provider_pb2 as pb
+from gristmill_provider.artifacts import ArtifactCache
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode, NodeEnded
 from gristmill_provider.fleet import build
-from gristmill_provider.journal import Journal
+from gristmill_provider.journal import JOURNAL, Journal
 from gristmill_provider.meter import receipt_message
 from gristmill_provider.runner import ProcessRunner
 
@@ -210,6 +222,38 @@ async def test_a_result_that_cannot_be_handed_over_is_no_success(
 
     assert [segment.uploaded for segment in segments] == [True, False]
     assert failed.code == "not_allowed"
+
+
+async def test_what_was_just_handed_in_is_not_pruned(
+    coordinator: ScriptedCoordinator, config: NodeConfig, artifacts: FakeArtifacts, running: Running
+) -> None:
+    limits = config.limits.model_copy(update={"cache_gib": 1e-9})  # so that whatever nobody needs is deleted
+    cached = ArtifactCache(config.state_dir / "artifacts", adopt_bytes=0)
+
+    async with running(config.model_copy(update={"limits": limits})):
+        coordinator.say(lease=lease(task(settings={"lingers": True})))
+        await coordinator.until(lambda: cached.has(ref(b"a model").sha256))
+        coordinator.say(release=pb.ReleaseAttempt(attempt_id="attempt_0"))
+        await coordinator.until(lambda: not cached.has(ref(DATA).sha256))
+        coordinator.say(stop=pb.StopAttempt(attempt_id="attempt_1", reason="It was done.", grace_s=5))
+        await coordinator.expect_state("FINISHED")
+
+    assert artifacts.held[ref(b"a model").sha256] == b"a model"
+
+
+async def test_a_failed_attempt_leaves_nothing_that_must_be_kept(
+    coordinator: ScriptedCoordinator, config: NodeConfig, running: Running
+) -> None:
+    async with running():
+        coordinator.say(lease=lease(task(settings={"boasts": True})))
+        await coordinator.expect_state("FAILED")
+        coordinator.say(release=pb.ReleaseAttempt(attempt_id="attempt_1"))
+        coordinator.say(lease=lease(task("attempt_2")))
+        await coordinator.expect("lease_reply", 2)
+
+    with Journal(config.state_dir / JOURNAL) as journal:
+        journal.release("attempt_2")
+        assert journal.needed() == frozenset()
 
 
 async def test_a_verifier_hands_over_the_states_it_was_to_keep(

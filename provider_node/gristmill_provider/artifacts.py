@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import httpx
@@ -20,7 +20,10 @@ from pydantic import ValidationError
 from gristmill_protocol.errors import GristmillError, NoSpace, NotFound, Problem, TooLarge, Unavailable, WrongHash
 from gristmill_protocol.jobs import ArtifactRef
 
+T = TypeVar("T")
+
 _CHUNK_BYTES = 1024**2
+_SLICE_BYTES = 8 * 1024**2  # what a thread is given to do at once, so that who waits for it can be stopped
 _ABANDONED_S = 86_400
 
 
@@ -37,6 +40,7 @@ class ArtifactCache:
         self._root = root
         self._adopt_bytes = adopt_bytes
         self._keep_free_bytes = keep_free_bytes
+        self._pruning = asyncio.Lock()
         for part in root.glob("*.own.part"):
             part.unlink()
 
@@ -74,36 +78,54 @@ class ArtifactCache:
     def incoming(self, sha256: str, *, name: str) -> "IncomingFile":
         """A file on its way into the cache; one of that name that was broken off goes on where it was."""
         part = self._root / f"{sha256}.{name}.part"
+        with _disk_space():
+            part.touch()  # from here on it is not given up
         return IncomingFile(part, self.path(sha256), keep_free_bytes=self._keep_free_bytes)
 
-    def place(self, sha256: str, target: Path) -> None:
+    async def place(self, sha256: str, target: Path) -> None:
         """Put a file of the cache at another path, read-only; it takes no room of its own where the disk allows."""
         source = self.path(sha256)
         os.utime(source)
         try:
             os.link(source, target)
         except OSError:
-            with _disk_space():
-                shutil.copyfile(source, target)
-            target.chmod(0o444)
+            # Open, it stays readable whatever is pruned meanwhile.
+            with _disk_space(), source.open("rb") as file, target.open("xb") as copy:
+                os.fchmod(copy.fileno(), 0o444)
+                while await _to_its_end(lambda: copy.write(file.read(_SLICE_BYTES))):
+                    pass
 
-    def prune(self, *, keep: Set[str], max_bytes: int) -> None:
-        """Delete the files that were longest unused until the rest fits, never one of keep; and downloads given up."""
-        for part in self._root.glob("*.part"):
-            if part.stat().st_mtime < time.time() - _ABANDONED_S:  # files' times are the system clock's
-                part.unlink()
-        whole = [(path.stat(), path) for path in self._root.iterdir() if path.suffix != ".part"]
-        total = sum(about.st_size for about, _ in whole)
-        for about, path in sorted(whole, key=lambda entry: entry[0].st_mtime):
-            if total <= max_bytes:
-                return
-            if path.name not in keep:
-                path.unlink()
-                total -= about.st_size
+    async def prune(self, *, keep: Callable[[], Set[str]], max_bytes: int) -> None:
+        """Delete the files that were longest unused until the rest fits, never one of keep(); and downloads given up.
+
+        What has to be kept changes meanwhile: keep() is asked before each deletion, in the same turn of the loop.
+        """
+        async with self._pruning:
+            parts, whole = await asyncio.to_thread(self._listed)
+            for part in parts:
+                with suppress(FileNotFoundError):  # it is whole by now
+                    if part.stat().st_mtime < time.time() - _ABANDONED_S:  # files' times are the system clock's
+                        await _delete(part)
+            total = sum(about.st_size for about, _ in whole)
+            for about, path in whole:
+                if total <= max_bytes:
+                    return
+                if path.name not in keep():
+                    await _delete(path)
+                    total -= about.st_size
+
+    def _listed(self) -> tuple[list[Path], list[tuple[os.stat_result, Path]]]:
+        """What is on its way, and what is whole, the longest unused first."""
+        paths = list(self._root.iterdir())
+        whole = [(path.stat(), path) for path in paths if path.suffix != ".part"]
+        return [path for path in paths if path.suffix == ".part"], sorted(whole, key=lambda one: one[0].st_mtime)
 
 
 class IncomingFile:
-    """Bytes under a temporary name; leaving the context in order checks them and gives them their own."""
+    """Bytes under a temporary name; leaving the context in order checks them and gives them their own.
+
+    As an asynchronous context it reads what is there already, and has all of it written, in threads.
+    """
 
     def __init__(self, part: Path, target: Path, *, keep_free_bytes: int = 0) -> None:
         self._part = part
@@ -113,12 +135,32 @@ class IncomingFile:
         self.size_bytes = 0
 
     def __enter__(self) -> Self:
-        with _disk_space():
-            self._file = self._part.open("a+b")
-            self._file.seek(0)
-            while chunk := self._file.read(_CHUNK_BYTES):
-                self._take(chunk)
+        self._open()
+        while self._catch_up():
+            pass
         return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self._close(whole=kind is None)
+        if kind is None:
+            self._name()
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        try:
+            while await _to_its_end(self._catch_up):
+                pass
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        await _to_its_end(lambda: self._close(whole=kind is None))
+        if kind is None:
+            self._name()  # who waited for it has it in this turn of the loop, before it could be pruned
 
     def write(self, chunk: bytes) -> None:
         with _disk_space():
@@ -133,20 +175,31 @@ class IncomingFile:
         self._digest = new_sha256()
         self.size_bytes = 0
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def _open(self) -> None:
         with _disk_space():
-            if kind is None:
+            self._file = self._part.open("a+b")
+        self._file.seek(0)
+
+    def _catch_up(self) -> bool:
+        """Read a little more of what is there already; False: that was all."""
+        chunk = self._file.read(_SLICE_BYTES)
+        self._take(chunk)
+        return bool(chunk)
+
+    def _close(self, *, whole: bool) -> None:
+        with _disk_space():
+            if whole:
                 self._file.flush()
                 os.fsync(self._file.fileno())  # a record that names it may be on the disk at once
             self._file.close()
-        if kind is not None:
-            return
-        if self._digest.hexdigest() != self._target.name:
+        if whole and self._digest.hexdigest() != self._target.name:
             self._part.unlink()
             raise WrongHash(
                 f"A file should have the hash {self._target.name} and has {self._digest.hexdigest()}.",
                 effect="It was not used.",
             )
+
+    def _name(self) -> None:
         self._part.chmod(0o444)
         self._part.rename(self._target)
 
@@ -178,7 +231,7 @@ class ArtifactClient:
         async with self._fetching.setdefault(ref.sha256, asyncio.Lock()):  # several files at once, each once
             if self._cache.has(ref.sha256):
                 return
-            with self._cache.incoming(ref.sha256, name="fetched") as part:
+            async with self._cache.incoming(ref.sha256, name="fetched") as part:
                 if part.size_bytes > ref.size_bytes:
                     part.restart()
                 if part.size_bytes < ref.size_bytes:
@@ -191,23 +244,27 @@ class ArtifactClient:
             Unavailable: the coordinator cannot be reached, or has no room now.
             NotFound: it is not in the cache any more.
         """
-        if not self._cache.has(sha256):
-            raise NotFound(f"This node does not have the file {sha256} any more.")
-        with _reachable():
+        with self._opened(sha256) as file, _reachable():
             head = await self._http.head(_url(sha256), headers=self._headers())
             if head.status_code == httpx.codes.OK:
                 return
-            answer = await self._send(sha256, int(head.headers.get("Upload-Offset", "0")))
+            answer = await self._send(sha256, file, int(head.headers.get("Upload-Offset", "0")))
             if answer.status_code == httpx.codes.CONFLICT:  # what was kept has gone meanwhile
-                answer = await self._send(sha256, 0)
+                answer = await self._send(sha256, file, 0)
         if answer.is_error:
             raise _problem(answer)
 
-    async def _send(self, sha256: str, offset: int) -> httpx.Response:
-        left = max(0, self._cache.size(sha256) - offset)
+    def _opened(self, sha256: str) -> BinaryIO:
+        """Open, it stays readable whatever is pruned meanwhile."""
+        try:
+            return self._cache.path(sha256).open("rb")
+        except FileNotFoundError as err:
+            raise NotFound(f"This node does not have the file {sha256} any more.") from err
+
+    async def _send(self, sha256: str, file: BinaryIO, offset: int) -> httpx.Response:
+        left = max(0, os.fstat(file.fileno()).st_size - offset)
         headers = self._headers() | {"Content-Length": str(left), "Upload-Offset": str(offset)}
-        content = self._chunks(self._cache.path(sha256), offset)
-        return await self._http.put(_url(sha256), headers=headers, content=content)
+        return await self._http.put(_url(sha256), headers=headers, content=_chunks(file, offset))
 
     async def _download(self, ref: ArtifactRef, part: IncomingFile) -> None:
         headers = self._headers()
@@ -226,14 +283,35 @@ class ArtifactClient:
                         raise WrongHash(f"The file {ref.sha256} is larger than was said.", effect="It was not used.")
                     part.write(chunk)
 
-    async def _chunks(self, path: Path, offset: int) -> AsyncIterator[bytes]:
-        with path.open("rb") as file:
-            file.seek(offset)
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
-
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token()}"}
+
+
+async def _to_its_end(work: Callable[[], T]) -> T:
+    """What it gives, from a thread; who is cancelled meanwhile waits for it first, so that a file stays in one hand."""
+    thread = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait([thread])
+        raise
+
+
+async def _chunks(file: BinaryIO, offset: int) -> AsyncIterator[bytes]:
+    file.seek(offset)
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk
+
+
+async def _delete(path: Path) -> None:
+    await asyncio.to_thread(_unlinked(path).close)
+
+
+def _unlinked(path: Path) -> BinaryIO:
+    """The last handle on a file: to close it frees the blocks, which is what takes long."""
+    file = path.open("rb")
+    path.unlink()
+    return file
 
 
 def _url(sha256: str) -> str:

@@ -104,7 +104,7 @@ class Workshop:
                 await asyncio.sleep(_FETCH_PAUSE_S * pause)
         else:
             await self.artifacts.fetch(ref)
-        self.cache.place(ref.sha256, target)
+        await self.cache.place(ref.sha256, target)
 
 
 def _inside(folder: Path, name: str) -> Path:

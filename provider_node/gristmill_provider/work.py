@@ -129,7 +129,8 @@ class Work:
         self._shop.journal.payables.forget_expired(self._shop.clock())
         self._shop.journal.accusations.forget_old(self._shop.clock())
         self._shop.journal.history.forget_old(self._shop.clock())
-        self._shop.cache.prune(keep=self._shop.journal.needed(), max_bytes=self._config().limits.cache_bytes)
+        pruning = self._shop.cache.prune(keep=self._shop.journal.needed, max_bytes=self._config().limits.cache_bytes)
+        self._spawn(pruning)
 
     def judged(self) -> None:
         """Free the device if work must not run now."""

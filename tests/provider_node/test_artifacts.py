@@ -1,13 +1,18 @@
+import asyncio
 import os
 import shutil
+import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
 import pytest
 
+import gristmill_provider.artifacts
 from fakes.provider_side import DATA, TOKEN, FakeArtifacts, ref
 from gristmill_protocol.errors import GristmillError, NoSpace, NotAllowed, NotFound, TooLarge, Unavailable, WrongHash
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
@@ -208,18 +213,18 @@ async def test_what_is_left_of_the_disk_is_the_owners(tmp_path: Path, artifacts:
     assert not cache.has(ref(DATA).sha256)
 
 
-def test_pruning_drops_the_longest_unused_and_nothing_needed(cache: ArtifactCache, out: Path) -> None:
+async def test_pruning_drops_the_longest_unused_and_nothing_needed(cache: ArtifactCache, out: Path) -> None:
     for age, content in enumerate((b"new", b"mid", b"old")):
         (out / "file").write_bytes(content)
         cache.adopt(out / "file", below=out, sha256=ref(content).sha256)
         os.utime(cache.path(ref(content).sha256), (1000 - age, 1000 - age))
 
-    cache.prune(keep={ref(b"old").sha256}, max_bytes=6)
+    await cache.prune(keep=lambda: {ref(b"old").sha256}, max_bytes=6)
 
     assert names(cache) == sorted([ref(b"new").sha256, ref(b"old").sha256])
 
 
-def test_pruning_drops_downloads_that_nobody_goes_on_with(cache: ArtifactCache) -> None:
+async def test_pruning_drops_downloads_that_nobody_goes_on_with(cache: ArtifactCache) -> None:
     for content, age_s in ((b"old", 90_000), (b"new", 80_000)):
         with suppress(KeyboardInterrupt), cache.incoming(ref(content).sha256, name="fetched") as part:
             part.write(content[:1])
@@ -227,16 +232,100 @@ def test_pruning_drops_downloads_that_nobody_goes_on_with(cache: ArtifactCache) 
         file = cache.path(f"{ref(content).sha256}.fetched.part")
         os.utime(file, (time.time() - age_s,) * 2)
 
-    cache.prune(keep=frozenset(), max_bytes=100)
+    await cache.prune(keep=frozenset, max_bytes=100)
 
     assert names(cache) == [f"{ref(b'new').sha256}.fetched.part"]
 
 
-def test_a_placed_file_is_the_cached_one_and_cannot_be_changed(cache: ArtifactCache, out: Path) -> None:
+async def test_a_placed_file_is_the_cached_one_and_cannot_be_changed(cache: ArtifactCache, out: Path) -> None:
     (out / "file").write_bytes(b"data")
     cache.adopt(out / "file", below=out, sha256=ref(b"data").sha256)
 
-    cache.place(ref(b"data").sha256, out / "data")
+    await cache.place(ref(b"data").sha256, out / "data")
 
     assert (out / "data").read_bytes() == b"data"
     assert (out / "data").stat().st_mode & 0o222 == 0
+
+
+async def test_a_file_is_placed_on_another_disk_too(cache: ArtifactCache, out: Path) -> None:
+    (out / "file").write_bytes(b"data")
+    cache.adopt(out / "file", below=out, sha256=ref(b"data").sha256)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        target = Path(elsewhere) / "data"
+
+        placing = asyncio.create_task(cache.place(ref(b"data").sha256, target))
+        await cache.prune(keep=frozenset, max_bytes=0)
+        await placing
+
+        assert target.read_bytes() == b"data"
+        assert target.stat().st_mode & 0o222 == 0
+    assert names(cache) == []
+
+
+async def test_what_has_to_be_kept_may_change_while_others_are_deleted(cache: ArtifactCache, out: Path) -> None:
+    contents = (b"old", b"mid", b"new")
+    for age, content in enumerate(contents):
+        (out / "file").write_bytes(content)
+        cache.adopt(out / "file", below=out, sha256=ref(content).sha256)
+        os.utime(cache.path(ref(content).sha256), (1000 + age,) * 2)
+
+    def keep() -> set[str]:  # once the first is gone, the second is needed
+        return set() if cache.has(ref(b"old").sha256) else {ref(b"mid").sha256}
+
+    await cache.prune(keep=keep, max_bytes=0)
+
+    assert names(cache) == [ref(b"mid").sha256]
+
+
+async def test_the_node_goes_on_while_a_large_download_is_read_again_and_written(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_off, loop, slow = DATA[:5], asyncio.get_running_loop(), list[str]()
+    with suppress(KeyboardInterrupt), cache.incoming(ref(DATA).sha256, name="fetched") as part:
+        part.write(broken_off)
+        raise KeyboardInterrupt
+
+    def until_the_loop_turns(what: str) -> None:
+        turned = threading.Event()
+        loop.call_soon_threadsafe(turned.set)
+        assert turned.wait(5), f"the node stands still while it has to {what}"
+        slow.append(what)
+
+    class Hasher:
+        def __init__(self) -> None:
+            self._real = sha256()
+            self.hexdigest = self._real.hexdigest
+
+        def update(self, chunk: bytes) -> None:
+            if chunk == broken_off:
+                until_the_loop_turns("read")
+            self._real.update(chunk)
+
+    monkeypatch.setattr(gristmill_provider.artifacts, "new_sha256", Hasher)
+    monkeypatch.setattr(os, "fsync", lambda _: until_the_loop_turns("write"))
+    await client.fetch(ref(DATA))
+
+    assert slow == ["read", "write"]
+    assert cache.path(ref(DATA).sha256).read_bytes() == DATA
+
+
+async def test_who_is_cancelled_while_a_file_is_written_leaves_it_to_the_next(
+    client: ArtifactClient, cache: ArtifactCache, artifacts: FakeArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def slow(_: int) -> None:
+        loop.call_soon_threadsafe(writing.set)
+        assert go_on.wait(5)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    first = asyncio.create_task(client.fetch(ref(DATA)))
+    await writing.wait()
+    first.cancel()
+    second = asyncio.create_task(client.fetch(ref(DATA)))
+    loop.call_soon(go_on.set)
+    await second
+
+    assert first.cancelled()
+    assert cache.path(ref(DATA).sha256).read_bytes() == DATA
+    assert len(artifacts.requests) == 1

@@ -30,7 +30,7 @@ class Limits(BaseModel):
     cpus: float = Field(default=2, gt=0)
     pids: int = Field(default=512, ge=32)
     work_gib: float = Field(default=10, gt=0)  # what it may write
-    data_gib: float = Field(default=20, gt=0)  # the largest data set that is downloaded
+    data_gib: float = Field(default=20, gt=0)  # the largest data set, state or model that is downloaded
     cache_gib: float = Field(default=40, gt=0)  # downloads and states that are kept
     keep_free_gib: float = Field(default=1, ge=0)  # of the disk of state_dir; nothing is stored that would leave less
     stop_grace_s: float = Field(default=10, gt=0, le=300)  # to save and leave, before it is killed

@@ -17,7 +17,7 @@ from gristmill_protocol.signing import (
     reservation_message,
 )
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider.config import NodeConfig
+from gristmill_provider.config import Limits, NodeConfig
 
 # For an owner whose coordinator is gone: `gristmill-node settle --direct`.
 _TIME_TO_SETTLE_S = 86_400
@@ -99,8 +99,7 @@ def require_welcome(asked: Asked, image: str, config: NodeConfig) -> None:
         raise NotAllowed(f"The owner allows only the image {config.image!r}.")
     if beyond := sorted(set(asked.task.network) - set(config.network.allow)):
         raise NotAllowed(f"The owner does not allow access to {', '.join(beyond)}.")
-    if spec.data.size_bytes > config.limits.data_bytes:
-        raise NotAllowed(f"The data is larger than the {config.limits.data_gib} GiB that the owner allows.")
+    _require_small(asked.task, config.limits)
 
 
 def require_terms(
@@ -138,6 +137,18 @@ def require_promise(promise: SignedReservation, market: Market, *, provider: int
         raise BadRequest("The reservation is another provider's or another coordinator's.")
     message = reservation_message(reservation)
     require_signer(market.ledger, RESERVATION_TYPE, message, promise.signature, market.operator)
+
+
+def _require_small(task: TrainTask, limits: Limits) -> None:
+    """Each of a task's inputs is held to the same limit; no download may exceed the size that is said here."""
+    inputs = {
+        "data": task.data.size_bytes,
+        "state": 0 if task.state is None else task.state.size_bytes,
+        "model": sum(file.size_bytes for file in task.model.values()),
+    }
+    for name, size_bytes in inputs.items():
+        if size_bytes > limits.data_bytes:
+            raise NotAllowed(f"The {name} is larger than the {limits.data_gib} GiB that the owner allows.")
 
 
 def _require_backed(lease: pb.LeaseOffer, order: Order, pays_usd_micros: int) -> SignedReservation:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.provider_side import (
+    DATA,
     DEADLINE_S,
     MARKET,
     RENTER,
@@ -20,6 +21,7 @@ from fakes.provider_side import (
     task,
 )
 from gristmill_protocol.errors import BadRequest, BadSignature, NotAllowed
+from gristmill_protocol.jobs import ArtifactRef, JobSpec, TrainTask
 from gristmill_protocol.money import cost_usd_micros
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.config import Network, NodeConfig
@@ -110,11 +112,26 @@ def test_the_owners_rules_decide(rules: dict[str, Any], words: str, config: Node
         take(lease(image="trainer@sha256:0"), config.model_copy(update={"image": "trainer@sha256:0", **rules}))
 
 
-def test_too_much_data_is_declined(config: NodeConfig) -> None:
-    limits = config.limits.model_copy(update={"data_gib": 1e-9})
+HUGE = ArtifactRef(sha256="ab" * 32, size_bytes=20 * 1024**3 + 1)
+HALF = ArtifactRef(sha256="cd" * 32, size_bytes=10 * 1024**3 + 1)
 
-    with pytest.raises(NotAllowed, match="larger than"):
-        take(lease(), config.model_copy(update={"limits": limits}))
+
+@pytest.mark.parametrize(
+    ("of", "wanted"),
+    [
+        (spec(data=HUGE), task(data=HUGE)),
+        (spec(), task(step_from=4, segment_index=1, state=HUGE)),
+        (spec(held_out=HUGE), task(data=HUGE, model={"model.bin": ref(b"model")})),
+        (spec(held_out=ref(DATA)), task(model={"1.bin": HALF, "2.bin": HALF})),
+    ],
+)
+def test_no_more_is_downloaded_than_the_owner_allows(of: JobSpec, wanted: TrainTask, config: NodeConfig) -> None:
+    asked = read_asked(lease(wanted, of=of), MARKET)
+
+    with pytest.raises(NotAllowed, match=r"larger than the 20 GiB"):
+        require_welcome(asked, "", config)
+    limits = config.limits.model_copy(update={"data_gib": 20.1})
+    require_welcome(asked, "", config.model_copy(update={"limits": limits}))
 
 
 def test_an_order_past_its_deadline_is_declined(config: NodeConfig) -> None:

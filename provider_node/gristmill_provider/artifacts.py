@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import random
 import shutil
 import stat
 import time
@@ -15,10 +16,22 @@ from typing import BinaryIO, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import httpx
+import structlog
 from pydantic import ValidationError
 
-from gristmill_protocol.errors import GristmillError, NoSpace, NotFound, Problem, TooLarge, Unavailable, WrongHash
+from gristmill_protocol.errors import (
+    GristmillError,
+    NoSpace,
+    NotFound,
+    NotSignedIn,
+    Problem,
+    TooLarge,
+    Unavailable,
+    WrongHash,
+)
 from gristmill_protocol.jobs import ArtifactRef
+
+logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -213,13 +226,41 @@ class ArtifactClient:
 
     Args:
         token: what the coordinator gave when the stream was opened; asked for at each request, since it is renewed.
+        retry_s: shortest and longest pause between tries; each is doubled, and up to half of it taken off by chance.
     """
 
-    def __init__(self, cache: ArtifactCache, http: httpx.AsyncClient, token: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        cache: ArtifactCache,
+        http: httpx.AsyncClient,
+        token: Callable[[], str],
+        *,
+        retry_s: tuple[float, float] = (0.5, 30.0),
+    ) -> None:
         self._cache = cache
         self._http = http
         self._token = token
+        self._retry_s = retry_s
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def fetch_in_time(self, ref: ArtifactRef, in_time: Callable[[], bool]) -> None:
+        """As fetch(), again and again while the coordinator cannot be reached: its outage stops no job.
+
+        Args:
+            in_time: whether it is worth waiting for.
+        """
+        pause, longest = self._retry_s
+        while True:
+            try:
+                return await self.fetch(ref)
+            except NoSpace:
+                raise
+            except (Unavailable, NotSignedIn) as err:  # a new token comes with the stream
+                if not in_time():
+                    raise
+                logger.warning("download_postponed", sha256=ref.sha256, reason=str(err))
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, longest)
 
     async def fetch(self, ref: ArtifactRef) -> None:
         """Bring a file into the cache, unless it is there.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,9 +31,10 @@ from gristmill_provider.task_dirs import new_task_dir, remove_task_dir
 LARGE_STATE_BYTES = 64 * 1024**2
 LARGE_STATE_EVERY = 10
 
+# A coordinator that is there, and gives a file to nobody or only not to this machine: another may have more luck.
+WITHOUT_FILES_S = 900
+
 _PROGRESS_EVERY_S = 0.25
-_FETCH_TRIES = 6
-_FETCH_PAUSE_S = 2.0
 
 State = pb.AttemptUpdate.State
 
@@ -71,8 +73,12 @@ class Workshop:
             finally:
                 await run.close()
 
-    async def lay_out(self, name: str, task: TrainTask) -> Path:
-        """A task folder as the trainer expects it, with its inputs fetched and checked."""
+    async def lay_out(self, name: str, task: TrainTask, *, until_s: float) -> Path:
+        """A task folder as the trainer expects it, with its inputs fetched and checked.
+
+        Args:
+            until_s: unix seconds; as long a coordinator that cannot be reached is waited for.
+        """
         folder = await new_task_dir(self.runner, self.tasks_dir, name)
         (folder / "task.json").write_text(task.model_dump_json())
         inputs = {folder / "input" / "data": task.data}
@@ -83,7 +89,7 @@ class Workshop:
         try:
             async with asyncio.TaskGroup() as fetching:
                 for target, ref in inputs.items():
-                    fetching.create_task(self._place(ref, target))
+                    fetching.create_task(self._place(ref, target, until_s))
         except* GristmillError as failed:
             raise failed.exceptions[0] from None
         return folder
@@ -95,16 +101,31 @@ class Workshop:
             update.incidents_json, update.incidents_signature = sign_incidents(self.key, update.attempt_id, recorded)
         return update
 
-    async def _place(self, ref: ArtifactRef, target: Path) -> None:
-        for pause in range(1, _FETCH_TRIES):
-            try:
-                await self.artifacts.fetch(ref)
-                break
-            except Unavailable:
-                await asyncio.sleep(_FETCH_PAUSE_S * pause)
-        else:
-            await self.artifacts.fetch(ref)
+    async def _place(self, ref: ArtifactRef, target: Path, until_s: float) -> None:
+        patience = Patience(lambda: self.link.connected, self.clock, until_s=until_s)
+        await self.artifacts.fetch_in_time(ref, patience.left)
         await self.cache.place(ref.sha256, target)
+
+
+class Patience:
+    """How long a file is waited for: an outage until the end, but not for ever where only the files cannot be had.
+
+    Args:
+        connected: whether the coordinator is there.
+        until_s: the end, unix seconds.
+    """
+
+    def __init__(self, connected: Callable[[], bool], clock: Callable[[], float], *, until_s: float) -> None:
+        self._connected = connected
+        self._clock = clock
+        self._until_s = until_s
+        self._there_since_s = math.inf
+
+    def left(self) -> bool:
+        """Whether to wait on; asked after each try that failed."""
+        now_s = self._clock()
+        self._there_since_s = min(self._there_since_s, now_s) if self._connected() else math.inf
+        return now_s < self._until_s and now_s - self._there_since_s < WITHOUT_FILES_S
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -118,11 +139,16 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 class Attempt:
-    """One attempt of this node, accepted and not over yet."""
+    """One attempt of this node, accepted and not over yet.
 
-    def __init__(self, workshop: Workshop, task: TrainTask) -> None:
+    Args:
+        deadline_s: unix seconds; the order's.
+    """
+
+    def __init__(self, workshop: Workshop, task: TrainTask, *, deadline_s: float) -> None:
         self.attempt_id = task.attempt_id
         self._task = task
+        self._deadline_s = deadline_s
         self._shop = workshop
         self._meter = Meter(
             workshop.key,
@@ -171,7 +197,8 @@ class Attempt:
 
     async def _work(self) -> pb.AttemptUpdate:
         self._report(State.PREPARING)
-        self._preparing = asyncio.create_task(self._shop.lay_out(self.attempt_id, self._task))
+        laying_out = self._shop.lay_out(self.attempt_id, self._task, until_s=self._deadline_s)
+        self._preparing = asyncio.create_task(laying_out)
         try:
             folder = await self._preparing
             async with self._shop.started(folder, "run", self._task) as run:

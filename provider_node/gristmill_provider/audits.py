@@ -17,7 +17,7 @@ from gristmill_protocol.jobs import TrainTask
 from gristmill_protocol.progress import Evaluated, Failed, Replayed
 from gristmill_protocol.signing import AUDIT_COMMITMENT_TYPE, sign
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider.attempt import Workshop
+from gristmill_provider.attempt import WITHOUT_FILES_S, Workshop
 from gristmill_provider.journal import Answer, Said
 from gristmill_provider.runner import Run
 from gristmill_provider.task_dirs import remove_task_dir
@@ -109,7 +109,7 @@ async def rerun(shop: Workshop, run_id: str, task: TrainTask) -> Said:
 
 async def _rerun(shop: Workshop, run_id: str, task: TrainTask) -> Said:
     try:
-        folder = await shop.lay_out(run_id, task)
+        folder = await shop.lay_out(run_id, task, until_s=shop.clock() + WITHOUT_FILES_S)
         async with shop.started(folder, "evaluate" if task.model else "replay", task) as run:
             said = await _outcome(run)
         if isinstance(said, Replayed):

@@ -192,7 +192,7 @@ class Work:
         self._shop.journal.accusations.remember(asked.task, deadline_s=deadline_s)
         self._shop.journal.begin(lease.attempt_id, "attempt", keep_s=max(lease.keep_states_s, _KEEP_AT_LEAST_S))
         self._spawn(self._challenges.leave(_WORK_CAME))
-        attempt = Attempt(self._shop, asked.task)
+        attempt = Attempt(self._shop, asked.task, deadline_s=deadline_s)
         self._attempts[lease.attempt_id] = attempt
         self._station.slots_changed()
         self._spawn(self._see_through(attempt))

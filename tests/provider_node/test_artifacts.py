@@ -14,7 +14,16 @@ import pytest
 
 import gristmill_provider.artifacts
 from fakes.provider_side import DATA, TOKEN, FakeArtifacts, ref
-from gristmill_protocol.errors import GristmillError, NoSpace, NotAllowed, NotFound, TooLarge, Unavailable, WrongHash
+from gristmill_protocol.errors import (
+    GristmillError,
+    NoSpace,
+    NotAllowed,
+    NotFound,
+    NotSignedIn,
+    TooLarge,
+    Unavailable,
+    WrongHash,
+)
 from gristmill_provider.artifacts import ArtifactCache, ArtifactClient
 
 
@@ -105,6 +114,37 @@ async def test_an_upload_of_which_nothing_is_left_begins_anew(
 
     assert [request.method for request in artifacts.requests] == ["HEAD", "PUT", "PUT"]
     assert artifacts.held[sha256] == b"a long state"
+
+
+@pytest.mark.parametrize("of_now", [Unavailable("We are being updated."), NotSignedIn("Your token is too old.")])
+async def test_an_outage_is_sat_out(of_now: GristmillError, cache: ArtifactCache, artifacts: FakeArtifacts) -> None:
+    artifacts.refuses = of_now
+    tries = iter(range(20))
+
+    def in_time() -> bool:
+        if next(tries) == 19:
+            artifacts.refuses = None
+        return True
+
+    async with httpx.AsyncClient(transport=artifacts.transport(), base_url="http://coordinator") as http:
+        await ArtifactClient(cache, http, token=lambda: TOKEN, retry_s=(0, 0)).fetch_in_time(ref(DATA), in_time)
+
+    assert len(artifacts.requests) == 21
+    assert cache.has(ref(DATA).sha256)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "in_time"), [(Unavailable("No."), False), (NoSpace("Full."), True), (NotFound("None."), True)]
+)
+async def test_what_waiting_does_not_mend_is_not_waited_for(
+    refusal: GristmillError, in_time: bool, client: ArtifactClient, artifacts: FakeArtifacts
+) -> None:
+    artifacts.refuses = refusal
+
+    with pytest.raises(type(refusal)):
+        await client.fetch_in_time(ref(DATA), lambda: in_time)
+
+    assert len(artifacts.requests) == 1
 
 
 @pytest.mark.parametrize("lie", [b"a packed data seT", b"a packed data set, and more"])

@@ -21,7 +21,7 @@ from fakes.provider_side import (
     task,
 )
 from gristmill_protocol.commitments import SignedRecord, answer_digest, chain_break
-from gristmill_protocol.errors import NotAllowed
+from gristmill_protocol.errors import NotAllowed, Unavailable
 from gristmill_protocol.ids import id_bytes32
 from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.signing import (
@@ -193,6 +193,20 @@ async def test_a_failure_is_reported_with_its_sentence(
 
     assert (failed.code, failed.renters_fault) == (code, renters_fault)
     assert words in failed.reason
+
+
+async def test_an_attempt_waits_for_its_data_until_it_is_stopped(
+    coordinator: ScriptedCoordinator, artifacts: FakeArtifacts, running: Running
+) -> None:
+    artifacts.refuses = Unavailable("The coordinator is being updated.")
+
+    async with running():
+        coordinator.say(lease=lease())
+        await coordinator.until(lambda: len(artifacts.requests) > 1)
+        coordinator.say(stop=pb.StopAttempt(attempt_id="attempt_1", reason="The job was stopped.", grace_s=5))
+        yielded = await coordinator.expect_state("YIELDED")
+
+    assert yielded.reason == "The job was stopped."
 
 
 async def test_missing_data_fails_the_attempt(

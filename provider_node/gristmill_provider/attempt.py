@@ -168,7 +168,11 @@ class Attempt:
         self._progress_at = 0.0
 
     async def run(self) -> None:
-        """See the attempt through to its last update; only cancellation gets out."""
+        """See the attempt through to its last update.
+
+        Raises:
+            NoSpace: not even that could be journaled, so the node has to end.
+        """
         structlog.contextvars.bind_contextvars(job_id=self._task.job_id, attempt_id=self.attempt_id)
         uploads: tuple[str, ...] = ()
         try:

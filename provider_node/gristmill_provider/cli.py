@@ -28,7 +28,6 @@ from gristmill_provider.owner import OtherChain
 from gristmill_provider.page import beside
 from gristmill_provider.probes import Machine
 from gristmill_provider.questions import Questions
-from gristmill_provider.room import require_room
 from gristmill_provider.runner import Runner
 from gristmill_provider.service import Service, Systemd, account_of
 
@@ -365,7 +364,6 @@ def run_until_stopped(reload: Callable[[], NodeConfig], *, runner: Runner | None
     _log_to_stderr()
     with _said():
         config = reload()
-        require_room(config.state_dir)
         asyncio.run(_run(config, reload, runner))
 
 

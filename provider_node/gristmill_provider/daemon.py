@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import httpx
 import structlog
 from eth_account.signers.local import LocalAccount
 
-from gristmill_protocol.errors import GristmillError, Unavailable
+from gristmill_protocol.errors import GristmillError, NoSpace, Unavailable
 from gristmill_protocol.incidents import Incident
 from gristmill_protocol.progress import Failed, Probed
 from gristmill_protocol.v1 import provider_pb2 as pb
@@ -20,9 +20,10 @@ from gristmill_provider.attempt import Workshop
 from gristmill_provider.authority import Authority
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode, ends_as
-from gristmill_provider.journal import JOURNAL, Journal
+from gristmill_provider.journal import JOURNAL, Journal, held
 from gristmill_provider.link import Coordinator, Link, Replaced
 from gristmill_provider.pace import Pace, PacedTransport
+from gristmill_provider.room import require_room
 from gristmill_provider.runner import Run, Runner
 from gristmill_provider.station import Station
 from gristmill_provider.task_dirs import clear_tasks, new_task_dir, remove_task_dir
@@ -71,6 +72,7 @@ class Node:
         self._stop = asyncio.Event()
         self._probing: asyncio.Task[Probed] | None = None
         self._journal: Journal | None = None
+        self._full: NoSpace | None = None  # set: why it ends
         self._link: Link | None = None
         self._work: Work | None = None
         self._noted = ("", "", 0.0)  # cause, reason and time of what the device was noted to be at
@@ -82,24 +84,19 @@ class Node:
         Raises:
             NodeEnded: with the exit code that says why.
         """
+        state_dir = self._config.state_dir
         with ends_as(ExitCode.IN_USE):
-            journal = self._journal = Journal(self._config.state_dir / JOURNAL)
-        try:
-            with ends_as(ExitCode.SANDBOX):
-                await self._runner.open()
-            await clear_tasks(self._runner, self._tasks_dir)
-            with ends_as(ExitCode.PROBE):
-                probed = await self._measure(journal)
-            if probed is not None:
-                async with self._http() as http:
-                    with ends_as(ExitCode.REFUSED), ends_as(ExitCode.IN_USE, Replaced):
-                        await self._serve(journal, http, probed)
-        finally:
-            self._noted = ("", "", 0.0)
-            self.account()
-            self._journal = self._work = self._link = None
-            await self._runner.close()
-            journal.close()
+            lock = held(state_dir)
+        with lock:
+            try:
+                with ends_as(ExitCode.SANDBOX):
+                    await self._runner.open()
+                await clear_tasks(self._runner, self._tasks_dir)
+                require_room(state_dir)
+                with ends_as(ExitCode.DISK, NoSpace), Journal(state_dir / JOURNAL) as journal:
+                    await self._run_with(journal)
+            finally:
+                await self._runner.close()
 
     async def measure(self) -> Probed:
         """What this machine can do, without offering it.
@@ -143,14 +140,16 @@ class Node:
 
     def happened(self, incident: Incident) -> None:
         if self._journal is not None:
-            self._journal.history.record(incident, [work_id for work_id, _ in self._journal.interrupted()])
+            with self._noting():
+                self._journal.history.record(incident, [work_id for work_id, _ in self._journal.interrupted()])
 
     def account(self) -> None:
         (cause, reason), now_s = self._at(), self._clock()
         same = (cause, reason) == self._noted[:2] and 0 <= now_s - self._noted[2] < _NOTE_EVERY_S
         if self._journal is not None and not same:
             self._noted = (cause, reason, now_s)
-            self._journal.history.note(cause, reason, now_s)
+            with self._noting():
+                self._journal.history.note(cause, reason, now_s)
 
     def _at(self) -> tuple[str, str]:
         """What the device is at: in one word, and for a person why it earns nothing."""
@@ -167,6 +166,35 @@ class Node:
             return "standing", self._work.card_trouble
         return "no_work", "No work that fits this card at this price has come."
 
+    async def _run_with(self, journal: Journal) -> None:
+        """Raises:
+        NodeEnded: as run().
+        NoSpace: the journal could not be written any more.
+        """
+        self._journal = journal
+        try:
+            with ends_as(ExitCode.PROBE), ends_as(ExitCode.DISK, NoSpace):
+                probed = await self._measure(journal)
+            if probed is not None:
+                async with self._http() as http:
+                    with ends_as(ExitCode.REFUSED), ends_as(ExitCode.IN_USE, Replaced), ends_as(ExitCode.DISK, NoSpace):
+                        await self._serve(journal, http, probed)
+        finally:
+            self._noted = ("", "", 0.0)
+            self.account()
+            self._journal = self._work = self._link = None
+        if self._full is not None:
+            raise self._full
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """To write down something that no work waits for: a disk that takes no more ends the node all the same."""
+        try:
+            yield
+        except NoSpace as full:
+            self._full = full
+            self.stop()
+
     async def _serve(self, journal: Journal, http: httpx.AsyncClient, probed: Probed) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -176,17 +204,19 @@ class Node:
                 work.judged()
                 await self._stop.wait()
                 logger.info("node_leaving")
-                await work.leave("The owner needs the machine.")
+                await work.leave("The owner needs the machine." if self._full is None else self._full.what)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_FAREWELL_S):
                         await link.drained()
                 for task in background:
                     task.cancel()
         except ExceptionGroup as group:
-            known = group.subgroup(GristmillError)
+            known: BaseException | None = group.subgroup(GristmillError)
+            while isinstance(known, ExceptionGroup):  # a part's own group may be in it
+                known = known.exceptions[0]
             if known is None:
                 raise
-            raise known.exceptions[0] from group
+            raise known from group
 
     def _assemble(
         self, journal: Journal, http: httpx.AsyncClient, probed: Probed, tasks: asyncio.TaskGroup

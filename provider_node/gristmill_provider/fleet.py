@@ -18,6 +18,7 @@ from gristmill_provider.docker_runner import DockerRunner
 from gristmill_provider.exit_codes import ExitCode, NodeEnded, ends_as
 from gristmill_provider.keys import open_key
 from gristmill_provider.lookout import Lookout
+from gristmill_provider.room import require_room
 from gristmill_provider.runner import ProcessRunner, Runner
 from gristmill_provider.station import LOOK_EVERY_S, Station
 
@@ -39,7 +40,7 @@ def build(
         reload: reads the configuration again.
         transport: carries the artifact requests instead of the network.
     Raises:
-        NodeEnded: the key, a device or an authority is missing.
+        NodeEnded: the key, a device or an authority is missing, or there is no room for a new node.
     """
     with ends_as(ExitCode.KEY):
         key = open_key(config.keystore, config.password_file)
@@ -155,6 +156,7 @@ def _node_id(state_dir: Path, key: str) -> str:
     file = state_dir / "node_id"
     if file.exists() and file.read_text().startswith(node_prefix(key)):
         return file.read_text()
+    require_room(state_dir)
     state_dir.mkdir(parents=True, exist_ok=True)
     fresh = node_prefix(key) + new_id("n")[2:10]
     file.write_text(fresh)

@@ -7,14 +7,15 @@ Calls are synchronous: a row is a few hundred bytes and is on the disk when the 
 import fcntl
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import IO, Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter
 
-from gristmill_protocol.errors import Conflict
+from gristmill_protocol.errors import Conflict, NoSpace
 from gristmill_protocol.progress import Evaluated, Replayed
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider import accusations, history, payables
@@ -79,36 +80,49 @@ class Entry:
     uploads: tuple[str, ...]
 
 
-class Journal:
-    """One file; one node at a time holds it.
+def held(state_dir: Path) -> IO[str]:
+    """What keeps other nodes out of a state folder until it is closed.
 
     Raises:
-        Conflict: another node holds it.
+        Conflict: a node runs from it.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    lock = (state_dir / JOURNAL).with_suffix(".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as err:
+        lock.close()
+        raise Conflict(
+            f"Another node is running from {state_dir}.",
+            effect="This one was not started.",
+            todo="Stop the other, or give this one a state_dir of its own.",
+        ) from err
+    return lock
+
+
+class Journal:
+    """One file; it is the node's that holds its folder.
+
+    Raises:
+        NoSpace: from here and from whatever writes: the disk takes no more.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = path.with_suffix(".lock").open("w")
+        self._db = sqlite3.connect(path, isolation_level=None, factory=_Connection)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            self._lock.close()
-            raise Conflict(
-                f"Another node is running from {path.parent}.",
-                effect="This one was not started.",
-                todo="Stop the other, or give this one a state_dir of its own.",
-            ) from err
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")  # a signed record outlives a power cut
-        self._db.executescript(_SCHEMA + payables.SCHEMA + accusations.SCHEMA + history.SCHEMA)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # a signed record outlives a power cut
+            self._db.executescript(_SCHEMA + payables.SCHEMA + accusations.SCHEMA + history.SCHEMA)
+        except BaseException:
+            self._db.close()
+            raise
         self.payables = payables.Payables(self._db)
         self.accusations = accusations.Accusations(self._db)
         self.history = history.History(self._db)
 
     def close(self) -> None:
         self._db.close()
-        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -217,6 +231,40 @@ class Journal:
         states = {sha256 for (sha256,) in self._db.execute("SELECT sha256 FROM states")}
         uploads = self._db.execute("SELECT uploads FROM outbox")
         return frozenset(states.union(*(json.loads(listed) for (listed,) in uploads)))
+
+
+class _Connection(sqlite3.Connection):
+    """One that says in a sentence when the disk takes no more."""
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        with _disk_space():
+            return super().execute(*args)
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        with _disk_space():
+            return super().executemany(*args)
+
+    def executescript(self, *args: Any) -> sqlite3.Cursor:
+        with _disk_space():
+            return super().executescript(*args)
+
+    def __exit__(self, *args: Any) -> Literal[False]:
+        with _disk_space():
+            return super().__exit__(*args)
+
+
+@contextmanager
+def _disk_space() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as err:
+        if err.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):  # the rest says more of it
+            raise
+        raise NoSpace(
+            f"The disk takes no more of this node's journal: {err}.",
+            effect="What it signs could not be kept, so the node ends.",
+            todo="Make room on the disk of state_dir (docker system prune frees some).",
+        ) from err
 
 
 def worked(config: NodeConfig) -> list[NodeConfig]:

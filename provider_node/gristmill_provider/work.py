@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from gristmill_protocol.certificate import sign
-from gristmill_protocol.errors import Conflict, GristmillError, NotAllowed, Unavailable
+from gristmill_protocol.errors import BadRequest, Conflict, GristmillError, NotAllowed, Unavailable
 from gristmill_protocol.incidents import Incident
 from gristmill_protocol.v1 import provider_pb2 as pb
 from gristmill_provider.attempt import Attempt, State, Workshop
@@ -208,7 +208,7 @@ class Work:
     def _take_payable(self, told: pb.Payable) -> None:
         try:
             kept = self._shop.journal.payables.take(told, self._shop.link.market)
-        except GristmillError as err:
+        except BadRequest as err:
             logger.warning("payable_refused", attempt_id=told.attempt_id, reason=err.what)
             return
         self._shop.journal.payables.note_earned(kept, self._shop.clock())

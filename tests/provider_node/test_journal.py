@@ -1,5 +1,6 @@
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gristmill_protocol.errors import Conflict
+from fakes.small_disk import small_disk
+from gristmill_protocol.errors import Conflict, NoSpace
+from gristmill_protocol.incidents import Incident
 from gristmill_protocol.v1 import provider_pb2 as pb
-from gristmill_provider.journal import Journal
+from gristmill_provider.journal import Journal, held
+
+Require = Callable[[bool, str], None]
 
 
 @pytest.fixture
@@ -128,6 +133,36 @@ def test_states_expire_after_the_attempts_end(journal: Journal, now_s: float, ke
     assert journal.keeps("attempt_1", "aa") is kept
 
 
-def test_a_journal_has_one_holder(journal: Journal, tmp_path: Path) -> None:
-    with pytest.raises(Conflict, match="Another node is running"):
-        Journal(tmp_path / "journal.db")
+def test_a_state_folder_has_one_holder(tmp_path: Path) -> None:
+    with held(tmp_path / "state"), pytest.raises(Conflict, match="Another node is running"):
+        held(tmp_path / "state")
+    held(tmp_path / "state").close()
+
+
+def test_a_full_disk_is_said_and_what_was_journaled_stays(tmp_path: Path, require: Require) -> None:
+    require(os.geteuid() == 0, "only root can mount a small disk")
+    with small_disk(tmp_path / "disk", 1024**2) as disk:
+        with Journal(disk.root / "journal.db") as journal:
+            journal.begin("attempt_1", "attempt")
+            disk.fill()
+            large = pb.NodeMessage(attempt=pb.AttemptUpdate(reason="x" * 100_000))
+            with pytest.raises(NoSpace, match=r"takes no more of this node's journal.*so the node ends.*Make room"):
+                journal.add(large)
+            with pytest.raises(NoSpace):
+                journal.note_made("attempt_1", {str(number): "aa" for number in range(10_000)}, 0)
+            with pytest.raises(NoSpace):
+                journal.history.record(Incident(kind="clock", at_s=0, text="x" * 300), [str(n) for n in range(10_000)])
+            assert journal.interrupted() == [("attempt_1", "attempt")]
+
+        disk.make_room()
+        with Journal(disk.root / "journal.db") as journal:
+            assert journal.interrupted() == [("attempt_1", "attempt")]
+            journal.add(receipt(1), ends="attempt_1")
+
+
+def test_a_journal_for_which_there_is_no_room_is_said(tmp_path: Path, require: Require) -> None:
+    require(os.geteuid() == 0, "only root can mount a small disk")
+    with small_disk(tmp_path / "disk", 1024**2) as disk:
+        disk.fill()
+        with pytest.raises(NoSpace):
+            Journal(disk.root / "journal.db")

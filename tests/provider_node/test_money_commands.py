@@ -13,7 +13,7 @@ from fakes.provider_side import DEADLINE_S, MARKET, payable, reserved, statement
 from gristmill_provider.cli import app
 from gristmill_provider.config import NodeConfig
 from gristmill_provider.exit_codes import ExitCode
-from gristmill_provider.journal import JOURNAL, Journal
+from gristmill_provider.journal import JOURNAL, Journal, held
 from gristmill_provider.payables import Lease
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def typed(file: Path, *arguments: str) -> Result:
 
 @pytest.mark.usefixtures("owed")
 def test_the_journal_alone_tells_what_is_pending(file: Path, config: NodeConfig) -> None:
-    with Journal(config.state_dir / JOURNAL):  # as when the node runs
+    with held(config.state_dir), Journal(config.state_dir / JOURNAL):  # as when the node runs
         told = typed(file, "earnings")
         found = json.loads(typed(file, "earnings", "--json").stdout)
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from html.parser import HTMLParser
+from typing import IO
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from gristmill_protocol.errors import PortInUse
 from gristmill_protocol.incidents import Incident
 from gristmill_provider.cli import app
 from gristmill_provider.config import NodeConfig
-from gristmill_provider.journal import JOURNAL, Journal
+from gristmill_provider.journal import JOURNAL, Journal, held
 from gristmill_provider.overview import Overview
 from gristmill_provider.page import beside, document, served
 from gristmill_provider.payables import Lease
@@ -28,7 +29,14 @@ DAY = 86_400
 
 
 @pytest.fixture
-def journal(config: NodeConfig) -> Iterator[Journal]:
+def lock(config: NodeConfig) -> Iterator[IO[str]]:
+    """Of a node that runs."""
+    with held(config.state_dir) as opened:
+        yield opened
+
+
+@pytest.fixture
+def journal(config: NodeConfig, lock: IO[str]) -> Iterator[Journal]:
     """Of a node that works at its first segment, has earned, and was idle before."""
     now_s = time.time()
     journal = Journal(config.state_dir / JOURNAL)
@@ -69,8 +77,9 @@ def test_money_work_and_hours_come_from_the_journal(status: Status) -> None:
     assert "does not answer" in status.trouble
 
 
-def test_a_node_that_does_not_run_is_told(config: NodeConfig, journal: Journal) -> None:
-    journal.close()
+@pytest.mark.usefixtures("journal")
+def test_a_node_that_does_not_run_is_told(config: NodeConfig, lock: IO[str]) -> None:
+    lock.close()
 
     status = Overview(config).read()[0]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.provider_side import (
@@ -146,6 +146,7 @@ def test_a_lease_that_earned_nothing_is_forgotten_at_its_deadline(journal: Journ
 amounts = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=8)
 
 
+@settings(deadline=None)  # each example syncs a file of its own, which takes as long as the disk wants
 @given(told=amounts)
 def test_the_highest_wins_and_our_share_never_shrinks(told: list[tuple[int, int]], tmp_path_factory: Any) -> None:
     best = (0, 0)

@@ -241,6 +241,7 @@ class _Setup:
             "state_dir": str(home),
             "rpc_url": self.ports.evm_url,
             "disputes": self.books.deployment.disputes,
+            "limits.work_gib": 1,  # set aside for each run, of several nodes on one disk
         }
         if self.sandbox == "process":
             settings["own_market"] = True

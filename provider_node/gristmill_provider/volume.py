@@ -3,7 +3,6 @@
 It needs root. Without, the folder is a plain one, and an attempt could fill the disk; the log says so.
 """
 
-import errno
 import os
 import shutil
 import subprocess
@@ -58,26 +57,29 @@ def take_back(folder: Path) -> None:
 
 def _set_aside(image: Path, size_bytes: int, keep_free_bytes: int) -> None:
     """Make a file whose room nobody else can take any more."""
-    free_bytes = shutil.disk_usage(image.parent).free
-    full = NoSpace(
-        f"The disk has {_gib(free_bytes)} left, an attempt may write {_gib(size_bytes)}, "
-        f"and {_gib(keep_free_bytes)} of it stay free.",
-        effect="It was not started.",
-        todo="The node's owner has to make room, or lower work_gib or keep_free_gib.",
-    )
-    if free_bytes < size_bytes + keep_free_bytes:
-        raise full
+    _require_room(image.parent, size_bytes, keep_free_bytes)
     if os.geteuid() != 0:
         raise PermissionError("only root can mount")
-    with image.open("wb") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size_bytes)
-        except OSError as err:
-            if err.errno == errno.ENOSPC:  # it filled up meanwhile
-                image.unlink()
-                raise full from err
-            logger.warning("work_folder_not_set_aside", file=str(image), reason=str(err))
+    try:
+        # The system call alone: the C library's posix_fallocate writes every byte where a disk does not have it.
+        _run("fallocate", "--length", str(size_bytes), str(image))
+    except (OSError, subprocess.SubprocessError) as err:
+        image.unlink(missing_ok=True)
+        _require_room(image.parent, size_bytes, keep_free_bytes)  # it may have filled up meanwhile
+        logger.warning("work_folder_not_set_aside", file=str(image), reason=str(err))
+        with image.open("wb") as file:
             file.truncate(size_bytes)
+
+
+def _require_room(folder: Path, size_bytes: int, keep_free_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < size_bytes + keep_free_bytes:
+        raise NoSpace(
+            f"The disk has {_gib(free_bytes)} left, an attempt may write {_gib(size_bytes)}, "
+            f"and {_gib(keep_free_bytes)} of it stay free.",
+            effect="It was not started.",
+            todo="The node's owner has to make room, or lower work_gib or keep_free_gib.",
+        )
 
 
 def _gib(size_bytes: int) -> str:

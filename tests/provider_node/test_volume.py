@@ -1,8 +1,10 @@
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,10 +85,14 @@ def test_a_disk_that_can_set_nothing_aside_is_told(
 ) -> None:
     require(os.geteuid() == 0, "only root can limit a folder")
 
-    def refused(*_: int) -> None:
-        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+    run = subprocess.run
 
-    monkeypatch.setattr(os, "posix_fallocate", refused)
+    def without(command: tuple[str, ...], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        if command[0] == "fallocate":
+            raise subprocess.CalledProcessError(1, command)
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", without)
     out = tmp_path / "out"
     out.mkdir()
     try:
@@ -97,16 +103,22 @@ def test_a_disk_that_can_set_nothing_aside_is_told(
     assert "work_folder_not_set_aside" in "".join(capsys.readouterr())
 
 
-def test_a_disk_that_fills_up_meanwhile_is_said_to_be_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.slow
+def test_a_disk_that_fills_up_meanwhile_is_said_to_be_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require: Callable[[bool, str], None]
+) -> None:
+    require(os.geteuid() == 0, "only root can limit a folder")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    make_room(disk, 32 * 1024**2, keep_free_bytes=0)
+    run = disk / "1"
+    run.mkdir()
+    usage, elsewhere = shutil.disk_usage, [tmp_path]  # where it is looked at first, before it filled up
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(elsewhere.pop() if elsewhere else folder))
+    try:
+        with pytest.raises(NoSpace):
+            make_room(run, 64 * 1024**2, keep_free_bytes=0)
 
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    out = tmp_path / "out"
-    out.mkdir()
-
-    with pytest.raises(NoSpace):
-        make_room(out, 8 * 1024**2, keep_free_bytes=0)
-
-    assert list(tmp_path.iterdir()) == [out]
+        assert list(disk.glob("*.ext4")) == []
+    finally:
+        take_back(disk)

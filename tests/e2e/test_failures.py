@@ -12,7 +12,7 @@ from gristmill_contracts.ledger import Ledger
 from gristmill_localnet.net import Localnet
 from gristmill_protocol.jobs import AttemptState, JobView
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 SEED = 11
 

@@ -25,7 +25,7 @@ from gristmill_coordinator.store.tables import jobs, transactions
 from gristmill_protocol.jobs import StatementLine
 from gristmill_protocol.money import split_line
 
-pytestmark = [pytest.mark.slow, pytest.mark.chain, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.chain, pytest.mark.timeout(240)]
 
 JOBS = 200
 RENTERS = 5

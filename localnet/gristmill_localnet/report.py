@@ -137,8 +137,9 @@ def _checked(episodes: Sequence[Episode], sandbox: Sandbox) -> Panel:
             "provider, bit for bit; all were committed to on chain before anybody knew which would be drawn."
         )
     lines += [
-        "[yellow]Not verified[/yellow]: segments that were not drawn (a cheat in them risks its bond), and the "
-        "score, which the provider measured: try the model on pictures of your own.",
+        "[green]Verified[/green]: the last segment of a job is always among them, and who runs it again makes the "
+        "model's files and its score again, too.",
+        "[yellow]Not verified[/yellow]: segments that were not drawn. A cheat in them risks its bond.",
         "[yellow]Not isolated[/yellow]: the jobs ran as plain processes, since they were this machine's own. "
         "`make demo SANDBOX=docker` runs them in hardened containers."
         if sandbox == "process"

@@ -12,13 +12,14 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, Self
 from weakref import WeakValueDictionary
 
 import httpx
 import structlog
 from pydantic import ValidationError
 
+from gristmill_protocol.completion import to_its_end
 from gristmill_protocol.errors import (
     GristmillError,
     NoSpace,
@@ -32,8 +33,6 @@ from gristmill_protocol.errors import (
 from gristmill_protocol.jobs import ArtifactRef
 
 logger = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 _CHUNK_BYTES = 1024**2
 _SLICE_BYTES = 8 * 1024**2  # what a thread is given to do at once, so that who waits for it can be stopped
@@ -105,7 +104,7 @@ class ArtifactCache:
             # Open, it stays readable whatever is pruned meanwhile.
             with _disk_space(), source.open("rb") as file, target.open("xb") as copy:
                 os.fchmod(copy.fileno(), 0o444)
-                while await _to_its_end(lambda: copy.write(file.read(_SLICE_BYTES))):
+                while await to_its_end(asyncio.to_thread(lambda: copy.write(file.read(_SLICE_BYTES)))):
                     pass
 
     async def prune(self, *, keep: Callable[[], Set[str]], max_bytes: int) -> None:
@@ -161,7 +160,7 @@ class IncomingFile:
     async def __aenter__(self) -> Self:
         self._open()
         try:
-            while await _to_its_end(self._catch_up):
+            while await to_its_end(asyncio.to_thread(self._catch_up)):
                 pass
         except BaseException:
             self._file.close()
@@ -171,7 +170,7 @@ class IncomingFile:
     async def __aexit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        await _to_its_end(lambda: self._close(whole=kind is None))
+        await to_its_end(asyncio.to_thread(self._close, whole=kind is None))
         if kind is None:
             self._name()  # who waited for it has it in this turn of the loop, before it could be pruned
 
@@ -326,16 +325,6 @@ class ArtifactClient:
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token()}"}
-
-
-async def _to_its_end(work: Callable[[], T]) -> T:
-    """What it gives, from a thread; who is cancelled meanwhile waits for it first, so that a file stays in one hand."""
-    thread = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        await asyncio.wait([thread])
-        raise
 
 
 async def _chunks(file: BinaryIO, offset: int) -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 from docker.utils.socket import frames_iter
 
+from gristmill_protocol.completion import to_its_end
 from gristmill_protocol.errors import MissingPart, Unavailable
 from gristmill_protocol.progress import TrainerEvent
 from gristmill_provider.config import Limits
@@ -91,14 +92,14 @@ class DockerRunner:
     async def start(self, task_dir: Path, kind: Kind) -> Run:
         starting = asyncio.create_task(self._blocking(self._start, task_dir, kind))
         try:
-            return await _to_its_end(starting)
+            return await to_its_end(starting)
         except asyncio.CancelledError:
             if starting.exception() is None:
                 await starting.result().close()
             raise
 
     async def empty(self, task_dir: Path) -> None:
-        await _to_its_end(asyncio.create_task(self._blocking(self._empty, task_dir)))
+        await to_its_end(self._blocking(self._empty, task_dir))
 
     async def close(self) -> None:
         if self._docker is not None:
@@ -195,7 +196,7 @@ class _DockerRun:
         return await self._blocking(self._ended)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        await _to_its_end(asyncio.create_task(self._blocking(self._held.close)))
+        await to_its_end(self._blocking(self._held.close))
 
     def _ended(self) -> Ended:
         try:
@@ -215,19 +216,6 @@ class _DockerRun:
             time.sleep(_BETWEEN_LOOKS_S)
             self._container.reload()
         return bool(self._container.attrs["State"]["OOMKilled"])
-
-
-async def _to_its_end(task: asyncio.Task[T]) -> T:
-    """What comes out of it; who is cancelled meanwhile still returns only when it has ended, since a thread goes on."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as err:
-            cancelled = err
-    if cancelled is not None:
-        raise cancelled
-    return task.result()
 
 
 def require_toolkit() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from gristmill_coordinator.store import tables
 from gristmill_coordinator.wake import Wake
+from gristmill_protocol.completion import to_its_end
 from gristmill_protocol.errors import Unavailable
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -54,11 +55,7 @@ class Tx:
     ) -> sa.CursorResult[*tuple[Any, ...]]:
         # Whoever is cancelled waits for the statement's end. Cut short in the middle of one, SQLite would not roll
         # back, and so lock the database, until the statement is collected as rubbish.
-        running = asyncio.ensure_future(self._connection.execute(statement, many))
-        try:
-            return await asyncio.shield(running)
-        finally:
-            await asyncio.wait({running})
+        return await to_its_end(self._connection.execute(statement, many))
 
 
 class Store:

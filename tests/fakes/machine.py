@@ -117,7 +117,7 @@ class Machine:
     provers: dict[str, Prover] = field(default_factory=dict)
     certifies: bool | str = True  # signs certificates; else why not, or False for no answer
     makes: dict[str, bytes] = field(default_factory=dict)  # files of its result besides model.bin, or in its place
-    scorecard: dict[str, float] = field(default_factory=lambda: {"accuracy": 0.97})
+    scorecard: dict[str, Any] = field(default_factory=lambda: {"accuracy": 0.97})
     audits_done: int = 0
     outbox: Outbox | None = None
     runs: dict[str, _Run] = field(default_factory=dict)

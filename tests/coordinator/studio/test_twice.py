@@ -62,7 +62,7 @@ async def test_a_click_in_another_tab_while_it_starts_leaves_the_model_within_re
     site: Pages, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for machine in site.world.machines.values():
-        machine.scorecard = CARD  # type: ignore[assignment]
+        machine.scorecard = CARD
     await to_the_price(browser)
     await browser.press("Add $5.00 of test money")
     await browser.until("Start the training")

@@ -22,7 +22,7 @@ async def test_example_data_take_five_clicks_and_no_typing(site: Pages, browser:
 
 async def test_the_model_comes_home_with_its_certificate_and_the_bill_adds_up(site: Pages, browser: Browser) -> None:
     for machine in site.world.machines.values():
-        machine.scorecard = CARD  # type: ignore[assignment]
+        machine.scorecard = CARD
         machine.makes = {MODEL_CARD: b"# A model\n"}
     await started(browser)
     job = browser.url

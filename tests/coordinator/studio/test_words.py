@@ -29,7 +29,7 @@ async def _walk(root: Path) -> dict[str, str]:
     async with pages(root) as site:
         for name in ("willow", "oak", "birch"):
             machine = await site.world.add_machine(name)
-            machine.scorecard = CARD  # type: ignore[assignment]
+            machine.scorecard = CARD
         browser = site.browser()
         for name, path in (("first", "/"), ("sign in", "/sign-in"), ("lost", "/nowhere"), ("link", "/sign-in/x")):
             seen[name] = await browser.open(path)
